@@ -67,6 +67,12 @@ type APIKey struct {
 	LastUsedIP string
 }
 
+// KeyUse is when and from where a key was last used.
+type KeyUse struct {
+	At time.Time
+	IP string
+}
+
 // Role is what an operator may do.
 type Role string
 
