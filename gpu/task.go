@@ -24,6 +24,13 @@ type Task struct {
 	Floor        models.Progress // progress never goes below this
 	DeadlineAt   *time.Time
 	ExtraPNGInfo json.RawMessage
+	// FreeFirst frees the engine's memory before the prompt is sent; FreshProcess restarts the worker before it (an
+	// attached one is only freed). They follow an out-of-memory end.
+	FreeFirst    bool
+	FreshProcess bool
+	// Fence is asked right before the prompt is sent, when Stop already knows the attempt; an error drops the task.
+	// nil for none.
+	Fence func(ctx context.Context) error
 	// Resume follows a prompt that an earlier server sent: look it up first, never send it again.
 	Resume bool
 	// Started says that an earlier server saw the prompt execute.

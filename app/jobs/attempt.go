@@ -1,0 +1,185 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+	"comfyfleet/workflows"
+)
+
+// writeLimit bounds what an attempt still writes after the server was told to stop.
+const writeLimit = 20 * time.Second
+
+// attempt takes one attempt from its claim to its end: claim, prepare, execute, settle.
+func (s *Service) attempt(ctx context.Context, a models.Attempt) {
+	a, job, err := s.Store.Claim(ctx, a)
+	s.claimed(a.JobID)
+	if err != nil {
+		s.release(a)
+		if !errors.Is(err, models.ErrFenced) && ctx.Err() == nil {
+			s.Log.Error("claim", "job", a.JobID, "worker", a.Worker, "error", err)
+		}
+		return
+	}
+	s.follow(ctx, job, a, false)
+}
+
+// follow runs a claimed attempt, a new one or one that an earlier server began (resume).
+func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, resume bool) {
+	log := s.Log.With("job", job.ID, "tenant", job.TenantID, "attempt", a.ID, "worker", a.Worker)
+	s.hub.begin(job, a.ID)
+	defer s.hub.end(job.ID, a.ID)
+
+	task, err := s.task(ctx, job, a, resume)
+	var out gpu.Outcome
+	if err != nil {
+		out = gpu.Outcome{Cause: models.CauseInternal, Detail: err.Error()}
+	} else {
+		log.Debug("attempt begins", "number", a.Number, "resume", resume)
+		out = s.Fleet.Execute(ctx, a.Worker, task, &observer{s: s, job: job, attempt: a})
+	}
+	s.release(a)
+	s.saver.forget(job.ID)
+	if out.Detached {
+		log.Info("left running for the next server")
+		return
+	}
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+	defer cancel()
+	if out.Cause == models.CauseNone {
+		wctx = context.WithoutCancel(ctx) // collecting takes as long as the outputs are big; each read has its own limit
+	}
+	if err := s.settle(wctx, job, a, out); err != nil && !errors.Is(err, models.ErrFenced) {
+		log.Error("settle attempt", "cause", out.Cause, "error", err)
+		return
+	}
+	log.Info("attempt ended", "cause", string(out.Cause), "detail", out.Detail, "exec_ms", out.ExecMS)
+	s.Fleet.Forget(wctx, a.Worker, a.ID, job.ID)
+}
+
+// task makes what a worker runs of a claimed job.
+func (s *Service) task(ctx context.Context, job models.Job, a models.Attempt, resume bool) (gpu.Task, error) {
+	payload, err := s.Store.Payload(ctx, job.ID)
+	if err != nil {
+		return gpu.Task{}, fmt.Errorf("read payload: %w", err)
+	}
+	graph, err := workflows.Parse(payload.Graph)
+	if err != nil {
+		return gpu.Task{}, fmt.Errorf("stored graph: %w", err)
+	}
+	defs := s.NodeDefs()
+	t := gpu.Task{
+		JobID: job.ID, AttemptID: a.ID,
+		Nodes: graph.Reachable(defs), ModelFiles: graph.ModelFiles(defs),
+		Floor: job.Progress, DeadlineAt: job.DeadlineAt, ExtraPNGInfo: payload.ExtraPNGInfo,
+		FreeFirst: job.OOMs == 1, FreshProcess: job.OOMs > 1,
+		Resume: resume, Started: a.StartedAt != nil,
+		Fence: func(ctx context.Context) error { return s.fence(ctx, job.ID, a.ID) },
+	}
+	files := map[string]string{}
+	for i, m := range payload.Media {
+		file := fmt.Sprintf("%d%s", i, mediaExtension(m))
+		files[m.Name] = file
+		id := m.AssetID
+		t.Media = append(t.Media, gpu.Media{File: file, Open: func(ctx context.Context) (io.ReadCloser, error) {
+			r, _, err := s.Blobs.Open(ctx, id)
+			return r, err
+		}})
+	}
+	t.Graph, err = graph.Prepare(workflows.Prepared{JobID: job.ID, AttemptID: a.ID, Media: files, Defs: defs})
+	if err != nil {
+		return gpu.Task{}, fmt.Errorf("prepare graph: %w", err)
+	}
+	return t, nil
+}
+
+// mediaExtension is a short extension for a staged file: that of the name when it is harmless, else by content type.
+// Loaders choose their decoder by it.
+func mediaExtension(m models.MediaRef) string {
+	ext := strings.ToLower(path.Ext(strings.ReplaceAll(m.Name, "\\", "/")))
+	if len(ext) >= 2 && len(ext) <= 6 && strings.Trim(ext[1:], "abcdefghijklmnopqrstuvwxyz0123456789") == "" {
+		return ext
+	}
+	_, sub, _ := strings.Cut(m.ContentType, "/")
+	switch sub, _, _ = strings.Cut(sub, ";"); sub {
+	case "png", "webp", "gif", "mp4", "webm", "flac":
+		return "." + sub
+	case "jpeg":
+		return ".jpg"
+	case "mpeg":
+		return ".mp3"
+	case "x-wav", "wav":
+		return ".wav"
+	}
+	return ".bin"
+}
+
+// fence answers ErrFenced when the attempt no longer owns its job. It is asked right before the prompt is sent: a job
+// cancelled before that never reaches an engine, and one cancelled after it is stopped through Fleet.Stop, which
+// knows the attempt by then.
+func (s *Service) fence(ctx context.Context, jobID, attemptID string) error {
+	job, err := s.Store.Job(ctx, "", jobID)
+	if err != nil {
+		return err
+	}
+	if job.AttemptID != attemptID || job.State.Final() {
+		return models.ErrFenced
+	}
+	return nil
+}
+
+// observer writes down what happens to one attempt.
+type observer struct {
+	s       *Service
+	job     models.Job
+	attempt models.Attempt
+}
+
+func (o *observer) Staged(ctx context.Context) error {
+	if err := o.s.Store.AttemptStaged(ctx, o.attempt.ID, o.s.Now()); err != nil {
+		return err
+	}
+	return o.committed(ctx)
+}
+
+func (o *observer) Started(ctx context.Context, at time.Time) error {
+	w, _ := o.s.Fleet.Worker(o.attempt.Worker)
+	if err := o.s.Store.AttemptStarted(ctx, o.attempt.ID, at, w.Simulated()); err != nil {
+		return err
+	}
+	return o.committed(ctx)
+}
+
+// committed publishes what the store has now.
+func (o *observer) committed(ctx context.Context) error {
+	job, err := o.s.Store.Job(ctx, "", o.job.ID)
+	if err != nil {
+		return err
+	}
+	o.s.hub.publishJob(job)
+	return nil
+}
+
+func (o *observer) Progress(p models.Progress, phase models.Phase) {
+	o.s.hub.publish(o.job.ID, func(u *Update) {
+		if u.State.Final() || p.Percent < u.Progress.Percent {
+			return
+		}
+		u.Progress, u.Phase = p, phase
+	})
+	o.s.saver.note(models.ProgressUpdate{JobID: o.job.ID, AttemptID: o.attempt.ID, Phase: phase, Progress: p})
+}
+
+func (o *observer) Preview(image []byte, contentType, node string) {
+	o.s.hub.publish(o.job.ID, func(u *Update) {
+		u.Preview, u.PreviewType, u.PreviewNode = image, contentType, node
+		u.PreviewVersion++
+	})
+}

@@ -1,0 +1,170 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+)
+
+// collectIdle is how long a worker may send nothing of an output before collecting is given up.
+const collectIdle = 60 * time.Second
+
+// collect stores what the prompt made and says how the job is to finish. Nothing is held in memory as a whole; after an
+// error nothing is left in storage.
+func (s *Service) collect(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome) (models.Finish, error) {
+	began := s.Now()
+	if err := s.Store.AttemptCollecting(ctx, a.ID, began, out.LoadMS, out.ExecMS); err != nil {
+		return models.Finish{}, err
+	}
+	s.hub.publish(job.ID, func(u *Update) { u.Phase = models.PhaseCollecting })
+
+	f := ending(a, out)
+	f.LogTail = "" // kept for failures only
+	f.Attempt, f.Job = models.AttemptSucceeded, models.JobSucceeded
+	f.Progress = s.lastProgress(job)
+	names := map[string]bool{}
+	for _, o := range out.Outputs {
+		if o.File != nil && o.File.Type == "input" {
+			continue // a node that echoes its input made nothing
+		}
+		stored, err := s.collectOne(ctx, job, a, o)
+		if err != nil {
+			s.deleteBlobs(context.WithoutCancel(ctx), f.Outputs)
+			return models.Finish{}, fmt.Errorf("output of node %s: %w", o.Node, err)
+		}
+		stored.Index = len(f.Outputs)
+		stored.Filename = unique(names, stored.Filename)
+		f.Outputs = append(f.Outputs, stored)
+		f.Assets = append(f.Assets, models.Asset{
+			ID: stored.ID, TenantID: job.TenantID, JobID: job.ID, Kind: models.AssetOutput,
+			Size: stored.Size, SHA256: stored.SHA256, ContentType: stored.ContentType, CreatedAt: stored.CreatedAt,
+		})
+	}
+	f.CollectMS = s.Now().Sub(began).Milliseconds()
+	return f, nil
+}
+
+func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput) (models.Output, error) {
+	made := models.Output{ID: s.NewID(), JobID: job.ID, TenantID: job.TenantID, NodeID: o.Node, CreatedAt: s.Now()}
+	var src io.ReadCloser
+	if o.File == nil {
+		src = io.NopCloser(strings.NewReader(o.Text))
+		made.Filename = "text_output_" + safeName(o.Node) + ".txt"
+	} else {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		body, _, err := s.Fleet.OpenOutput(ctx, a.Worker, *o.File)
+		if err != nil {
+			return made, err
+		}
+		src = &idleReader{ReadCloser: body, timer: time.AfterFunc(collectIdle, cancel)}
+		made.Filename = outputName(job.ID, o.File.Filename)
+		made.Temp = o.File.Type == "temp"
+	}
+	defer src.Close()
+	w, err := s.Blobs.Create(ctx, made.ID)
+	if err != nil {
+		return made, err
+	}
+	defer w.Abort()
+	if _, err := io.Copy(w, src); err != nil {
+		return made, err
+	}
+	blob, err := w.Commit()
+	if err != nil {
+		return made, err
+	}
+	made.Size, made.SHA256, made.ContentType = blob.Size, blob.SHA256, blob.ContentType
+	if o.File == nil {
+		made.Type, made.ContentType = "text", "text/plain; charset=utf-8"
+	} else {
+		made.Type = outputType(made.Filename, made.ContentType)
+	}
+	return made, nil
+}
+
+// idleReader ends a read that waits too long: its timer is pushed on by every byte that comes.
+type idleReader struct {
+	io.ReadCloser
+	timer *time.Timer
+}
+
+func (r *idleReader) Read(p []byte) (int, error) {
+	r.timer.Reset(collectIdle)
+	return r.ReadCloser.Read(p)
+}
+
+func (r *idleReader) Close() error {
+	r.timer.Stop()
+	return r.ReadCloser.Close()
+}
+
+// outputName is <first 8 of job id>_<prefix>_<n>.<ext>. Prepare put the job's part into the prefix; files of nodes
+// that have none get it here. The engine's trailing underscore is dropped.
+func outputName(jobID, file string) string {
+	name := safeName(path.Base(strings.ReplaceAll(file, "\\", "/")))
+	ext := path.Ext(name)
+	name = strings.TrimRight(strings.TrimSuffix(name, ext), "_") + ext
+	if short := jobID[:8] + "_"; !strings.HasPrefix(name, short) {
+		name = short + name
+	}
+	return name
+}
+
+// safeName keeps what is harmless in a file name on every system and in a header.
+func safeName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || strings.ContainsRune(`/\:*?"<>|`, r) {
+			return '_'
+		}
+		return r
+	}, name)
+	if len(name) > 200 {
+		ext := path.Ext(name)
+		if len(ext) > 16 {
+			ext = ""
+		}
+		name = strings.ToValidUTF8(name[:200-len(ext)], "") + ext
+	}
+	return name
+}
+
+// unique makes name differ from those taken and takes it.
+func unique(taken map[string]bool, name string) string {
+	ext := path.Ext(name)
+	for n, base := 2, strings.TrimSuffix(name, ext); taken[name]; n++ {
+		name = fmt.Sprintf("%s_%d%s", base, n, ext)
+	}
+	taken[name] = true
+	return name
+}
+
+// outputType is the guide's kind of an output, by what the bytes are, else by the extension.
+func outputType(name, contentType string) string {
+	kind, _, _ := strings.Cut(contentType, "/")
+	switch kind {
+	case "image", "video", "audio", "text":
+		return kind
+	case "model":
+		return "model"
+	}
+	switch strings.ToLower(path.Ext(name)) {
+	case ".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".apng":
+		return "image"
+	case ".mp4", ".webm", ".mkv", ".mov", ".avi":
+		return "video"
+	case ".flac", ".mp3", ".wav", ".opus", ".ogg", ".m4a":
+		return "audio"
+	case ".glb", ".gltf", ".obj", ".stl", ".ply":
+		return "model"
+	case ".txt", ".json", ".csv", ".srt", ".md":
+		return "text"
+	}
+	return "file"
+}

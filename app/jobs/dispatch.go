@@ -1,0 +1,180 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+)
+
+const (
+	// planEvery re-plans without a reason, so that a lost wake-up delays and never stops the queue; idle workers are
+	// also released by it.
+	planEvery = 2 * time.Second
+	// perTenantWindow is how many jobs of each tenant a plan looks at beyond what the fleet could take.
+	perTenantWindow = 16
+)
+
+// held is an attempt of this server on a worker. From Plan until Execute returns it fills one of the worker's two
+// places: executing or staged.
+type held struct{ attemptID, jobID, tenantID string }
+
+// Wake asks for a new plan.
+func (s *Service) Wake() { signal(s.wake) }
+
+// dispatch plans whenever something changed, until ctx ends.
+func (s *Service) dispatch(ctx context.Context) error {
+	changes, cancel := s.Fleet.Changes()
+	defer cancel()
+	ticker := time.NewTicker(planEvery)
+	defer ticker.Stop()
+	for {
+		if err := s.plan(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("plan", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-changes:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *Service) plan(ctx context.Context) error {
+	workers := s.Fleet.Workers()
+	view, err := s.Store.Queue(ctx, perTenantWindow+2*len(workers))
+	if err != nil {
+		return err
+	}
+	in := s.planInput(workers, view)
+	decision := gpu.Plan(in)
+	s.remember(in, decision)
+	for _, name := range decision.Start {
+		s.Fleet.Start(name)
+	}
+	for _, name := range decision.Stop {
+		s.Fleet.Release(name)
+	}
+	tenants := map[string]string{}
+	for _, j := range view.Jobs {
+		tenants[j.ID] = j.TenantID
+	}
+	for _, p := range decision.Place {
+		s.place(ctx, p, tenants[p.JobID])
+	}
+	return nil
+}
+
+// planInput shows the planner the fleet with this server's own attempts on it, which the workers' snapshots may not
+// show yet.
+func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.Input {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := gpu.Input{
+		Now: s.Now(), Workers: workers, Paused: s.Paused().Dispatch,
+		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter,
+		Groups: map[string]gpu.Load{},
+	}
+	for i := range workers {
+		w := &workers[i]
+		mine := s.onWorker[w.Name]
+		if len(mine) > 0 {
+			w.Executing, w.ExecutingJobID = mine[0].attemptID, mine[0].jobID
+		}
+		if len(mine) > 1 {
+			w.Staged, w.StagedJobID = mine[1].attemptID, mine[1].jobID
+		}
+	}
+	for id, t := range view.Tenants {
+		in.Groups[id] = gpu.Load{Running: t.Claimed, MaxRunning: t.MaxRunning, Served: s.served[id]}
+	}
+	for _, mine := range s.onWorker {
+		for _, h := range mine {
+			if l, ok := in.Groups[h.tenantID]; ok && s.claiming[h.jobID] {
+				l.Running++ // the store does not count it yet
+				in.Groups[h.tenantID] = l
+			}
+		}
+	}
+	for _, j := range view.Jobs {
+		if s.claiming[j.ID] {
+			continue
+		}
+		in.Waiting = append(in.Waiting, gpu.Waiting{
+			JobID: j.ID, Group: j.TenantID, Weight: view.Tenants[j.TenantID].Weight,
+			Priority: j.Priority, Seq: j.Seq, At: j.At, Avoid: j.Avoid,
+		})
+	}
+	return in
+}
+
+// remember keeps what readers ask for between plans.
+func (s *Service) remember(in gpu.Input, d gpu.Decision) {
+	up := 0
+	for _, w := range in.Workers {
+		if w.State.Up() {
+			up++
+		}
+	}
+	s.estimator.queue(len(in.Waiting)-len(d.Place), up)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = d.Why
+}
+
+// place starts one attempt. It returns at once; the claim is made by the attempt's own goroutine.
+func (s *Service) place(ctx context.Context, p gpu.Placement, tenantID string) {
+	a := models.Attempt{
+		ID: s.NewID(), JobID: p.JobID, TenantID: tenantID, Worker: p.Worker,
+		State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
+	}
+	if !s.hold(a, true) {
+		return
+	}
+	go func() {
+		defer s.running.Done()
+		s.attempt(ctx, a)
+	}()
+}
+
+// hold takes a place on the attempt's worker; false when the service is stopping.
+func (s *Service) hold(a models.Attempt, claiming bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.running.Add(1)
+	s.onWorker[a.Worker] = append(s.onWorker[a.Worker], held{a.ID, a.JobID, a.TenantID})
+	if claiming {
+		s.claiming[a.JobID] = true
+		s.serial++
+		s.served[a.TenantID] = s.serial
+	}
+	return true
+}
+
+// claimed says that the queue does not show the job any more.
+func (s *Service) claimed(jobID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.claiming, jobID)
+}
+
+// release gives the attempt's place on its worker back.
+func (s *Service) release(a models.Attempt) {
+	s.mu.Lock()
+	mine := s.onWorker[a.Worker]
+	for i, h := range mine {
+		if h.attemptID == a.ID {
+			s.onWorker[a.Worker] = append(mine[:i:i], mine[i+1:]...)
+			break
+		}
+	}
+	delete(s.claiming, a.JobID)
+	s.mu.Unlock()
+	s.Wake()
+}

@@ -1,0 +1,129 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"comfyfleet/models"
+)
+
+const (
+	expireEvery = time.Second
+	expireBatch = 100
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 100
+)
+
+// Run recovers what an earlier server left, then dispatches until ctx ends, and returns when the last attempt has
+// written down its end. The fleet must run beside it and end after it was told to.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.loadPauses(ctx); err != nil {
+		return err
+	}
+	if err := s.measureHistory(ctx); err != nil {
+		return err
+	}
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.dispatch(ctx) })
+	group.Go(func() error { return s.saver.run(ctx, s.Log) })
+	group.Go(func() error { return s.every(ctx, expireEvery, s.expire) })
+	if s.Retention > 0 {
+		group.Go(func() error { return s.every(ctx, sweepEvery, s.sweep) })
+	}
+	err := group.Wait()
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.running.Wait()
+	return err
+}
+
+// every calls do now and then until ctx ends.
+func (s *Service) every(ctx context.Context, interval time.Duration, do func(context.Context) error) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("housekeeping", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// recover goes on with the attempts that were open when the server before this one ended.
+func (s *Service) recover(ctx context.Context) error {
+	open, err := s.Store.OpenAttempts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range open {
+		if _, known := s.Fleet.Worker(o.Attempt.Worker); !known {
+			if err := s.orphan(ctx, o); err != nil {
+				return err
+			}
+			continue
+		}
+		s.hold(o.Attempt, false)
+		go func() {
+			defer s.running.Done()
+			s.follow(ctx, o.Job, o.Attempt, true)
+		}()
+	}
+	if len(open) > 0 {
+		s.Log.Info("attempts of an earlier server are looked up", "attempts", len(open))
+	}
+	return nil
+}
+
+// orphan puts a job back whose worker is no longer configured.
+func (s *Service) orphan(ctx context.Context, o models.OpenAttempt) error {
+	_, err := s.Store.RequeueAttempt(ctx, models.Requeue{
+		AttemptID: o.Attempt.ID, Attempt: models.AttemptReleased, At: s.Now(), Cause: models.CauseServerStop,
+		Detail: "worker " + o.Attempt.Worker + " is not configured any more", Uncount: o.Attempt.StartedAt != nil,
+	})
+	return err
+}
+
+// expire ends waiting jobs whose deadline has passed.
+func (s *Service) expire(ctx context.Context) error {
+	for {
+		expired, err := s.Store.ExpireJobs(ctx, s.Now(), expireBatch)
+		if err != nil {
+			return err
+		}
+		for _, job := range expired {
+			if job.PromptID != "" {
+				s.Fleet.Stop(job.PromptID, models.CauseCanceled)
+			}
+			s.ended(job)
+		}
+		if len(expired) < expireBatch {
+			return nil
+		}
+	}
+}
+
+// sweep deletes jobs that ended before the retention, their files last: a file without a row is found again.
+func (s *Service) sweep(ctx context.Context) error {
+	for {
+		assets, jobs, err := s.Store.SweepJobs(ctx, s.Now().Add(-s.Retention), sweepBatch)
+		if err != nil {
+			return err
+		}
+		if err := s.Blobs.Delete(ctx, assets...); err != nil {
+			return err
+		}
+		if jobs < sweepBatch {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"comfyfleet/models"
+)
+
+// saveEvery bounds how often the progress of running jobs is written: once a second for all of them together.
+const saveEvery = time.Second
+
+// progressSaver writes the newest progress of running jobs to the store, so that it survives the server.
+type progressSaver struct {
+	store interface {
+		SaveProgress(ctx context.Context, updates []models.ProgressUpdate) error
+	}
+	mu    sync.Mutex
+	dirty map[string]models.ProgressUpdate
+}
+
+func (p *progressSaver) note(u models.ProgressUpdate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dirty == nil {
+		p.dirty = map[string]models.ProgressUpdate{}
+	}
+	p.dirty[u.JobID] = u
+}
+
+// forget drops what is not written yet: a state change that is about to be committed carries the progress itself.
+func (p *progressSaver) forget(jobID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.dirty, jobID)
+}
+
+func (p *progressSaver) take() []models.ProgressUpdate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]models.ProgressUpdate, 0, len(p.dirty))
+	for _, u := range p.dirty {
+		out = append(out, u)
+	}
+	clear(p.dirty)
+	return out
+}
+
+// run saves until ctx ends.
+func (p *progressSaver) run(ctx context.Context, log *slog.Logger) error {
+	ticker := time.NewTicker(saveEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		updates := p.take()
+		if len(updates) == 0 {
+			continue
+		}
+		if err := p.store.SaveProgress(ctx, updates); err != nil && ctx.Err() == nil {
+			log.Error("save progress", "error", err)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package jobs
+
+import (
+	"context"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+)
+
+// settle writes down the end of an attempt and what follows from it.
+func (s *Service) settle(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome) error {
+	v := decide(job, a, out)
+	if v.collect {
+		f, err := s.collect(ctx, job, a, out)
+		if err == nil {
+			return s.finish(ctx, job, f)
+		}
+		s.Log.Warn("collect outputs", "job", job.ID, "attempt", a.ID, "worker", a.Worker, "error", err)
+		out.Cause, out.Detail = models.CauseOutputs, err.Error()
+		v = decide(job, a, out)
+	}
+	switch {
+	case v.requeue != nil:
+		v.requeue.At = s.Now()
+		requeued, err := s.Store.RequeueAttempt(ctx, *v.requeue)
+		if err != nil {
+			return err
+		}
+		s.hub.publishJob(requeued)
+		s.Wake()
+	case v.finish != nil:
+		return s.finish(ctx, job, *v.finish)
+	}
+	return nil
+}
+
+// finish commits a final state. The blobs of outputs that nobody will own are deleted.
+func (s *Service) finish(ctx context.Context, job models.Job, f models.Finish) error {
+	f.At = s.Now()
+	if f.Progress.LastEventAt == nil {
+		f.Progress = s.lastProgress(job)
+	}
+	done, err := s.Store.FinishAttempt(ctx, f)
+	if err != nil {
+		s.deleteBlobs(ctx, f.Outputs)
+		return err
+	}
+	if done.State == models.JobSucceeded {
+		s.estimator.add(done.WorkflowSlug, f.LoadMS+f.ExecMS+f.CollectMS)
+	}
+	s.ended(done)
+	return nil
+}
+
+// lastProgress is the newest that is known of a job that ends.
+func (s *Service) lastProgress(job models.Job) models.Progress {
+	if u, ok := s.hub.latest(job.ID); ok && u.Progress.Percent >= job.Progress.Percent {
+		return u.Progress
+	}
+	return job.Progress
+}
+
+func (s *Service) deleteBlobs(ctx context.Context, outputs []models.Output) {
+	ids := make([]string, len(outputs))
+	for i, o := range outputs {
+		ids[i] = o.ID
+	}
+	if err := s.Blobs.Delete(ctx, ids...); err != nil {
+		s.Log.Warn("delete outputs of a fenced attempt", "error", err)
+	}
+}
