@@ -1,0 +1,124 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"syscall"
+
+	"github.com/gabriel-vasile/mimetype"
+	"gocloud.dev/blob"
+
+	"comfyfleet/models"
+)
+
+// sniffLimit is how many of the first bytes decide the content type: as many as mimetype looks at.
+const sniffLimit = 3072
+
+// Writer writes one blob. It is used by one goroutine and ends with Commit or Abort.
+type Writer struct {
+	store  *Store
+	id     string
+	w      *blob.Writer
+	file   *os.File // the local temporary file, nil for a bucket elsewhere
+	cancel context.CancelFunc
+	hash   hash.Hash
+	head   []byte
+	size   int64
+	done   bool
+}
+
+// Create begins the blob id, a lower-case UUID. Nothing is visible until Commit; the end of ctx before that is an abort.
+func (s *Store) Create(ctx context.Context, id string) (*Writer, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("create blob: %q is no lower-case UUID", id)
+	}
+	if s.local != nil {
+		if err := s.local.ensure(shardOf(id)); err != nil {
+			return nil, fmt.Errorf("create blob %s: %w", id, whenFull(err))
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &Writer{store: s, id: id, cancel: cancel, hash: sha256.New()}
+	inner, err := s.bucket.NewWriter(ctx, keyOf(id), &blob.WriterOptions{
+		// Given, or the bucket would hold back the first bytes to guess it; ours is in the database.
+		ContentType: "application/octet-stream",
+		BeforeWrite: func(as func(any) bool) error {
+			as(&w.file)
+			return nil
+		},
+	})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("create blob %s: %w", id, whenFull(err))
+	}
+	w.w = inner
+	return w, nil
+}
+
+// Write adds bytes. A full disk is CodeFull.
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.hash.Write(p[:n])
+	if room := sniffLimit - len(w.head); room > 0 {
+		w.head = append(w.head, p[:min(n, room)]...)
+	}
+	w.size += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("write blob %s: %w", w.id, whenFull(err))
+	}
+	return n, nil
+}
+
+// Commit makes the blob exist, durably, and says what it is. After an error nothing exists.
+func (w *Writer) Commit() (Blob, error) {
+	if w.done {
+		return Blob{}, fmt.Errorf("commit blob %s: it has ended", w.id)
+	}
+	// Before the rename: a name must never lead to bytes that a power loss can still take.
+	if w.file != nil {
+		if err := w.file.Sync(); err != nil {
+			w.Abort()
+			return Blob{}, fmt.Errorf("sync blob %s: %w", w.id, whenFull(err))
+		}
+	}
+	w.done = true
+	err := w.w.Close()
+	w.cancel()
+	if err != nil {
+		return Blob{}, fmt.Errorf("commit blob %s: %w", w.id, whenFull(err))
+	}
+	if w.store.local != nil {
+		if err := w.store.local.sync(shardOf(w.id)); err != nil {
+			return Blob{}, errors.Join(fmt.Errorf("commit blob %s: %w", w.id, err), w.store.Delete(context.Background(), w.id))
+		}
+	}
+	return Blob{
+		ID:          w.id,
+		Size:        w.size,
+		SHA256:      hex.EncodeToString(w.hash.Sum(nil)),
+		ContentType: mimetype.Detect(w.head).String(),
+	}, nil
+}
+
+// Abort gives up and leaves nothing. After Commit, or a second time, it does nothing: defer it.
+func (w *Writer) Abort() {
+	if w.done {
+		return
+	}
+	w.done = true
+	w.cancel() // a writer whose context has ended removes its file instead of renaming it
+	_ = w.w.Close()
+}
+
+// whenFull makes a full disk an answer that clients can act on.
+func whenFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &models.Error{Code: models.CodeFull, Detail: "the service's storage is full; try again later", Err: err}
+	}
+	return err
+}
