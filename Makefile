@@ -1,0 +1,41 @@
+# comfyfleet: `make help` lists what there is. Go and a C compiler are all that `demo` and `test` need.
+export CGO_CFLAGS := -Wno-deprecated-declarations
+GO      ?= go
+BIN     := bin/comfyfleet
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TESTS   ?= ./...
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run build generate test bench faults soak e2e fuzz lint fmt clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## serve on simulated workers and run the bundled video job, with a progress bar (Ctrl-C ends)
+	$(BIN) demo
+
+run: build ## serve with the settings of the environment (see docs/operating.md)
+	$(BIN) serve
+
+build: ## build bin/comfyfleet
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./app
+
+generate: ## write the Go files of the templates again
+	$(GO) tool templ generate -path views
+
+test: ## run all tests with the race detector
+	$(GO) vet $(TESTS)
+	$(GO) test -race -timeout 20m $(TESTS)
+
+bench: build ## print the table of figures
+	$(GO) run ./app/bench -binary $(BIN)
+
+lint: ## vet, formatting, generated files
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l app gpu models workflows views static)" || (gofmt -l app gpu models workflows views static; exit 1)
+
+fmt: ## format
+	gofmt -w app gpu models workflows views static
+
+clean: ## remove what was built (data/ and outputs/ stay)
+	rm -rf bin
