@@ -19,15 +19,16 @@ type Task struct {
 	Media []Media
 	// Nodes maps every submitted node that is reachable from the outputs to its class_type.
 	Nodes map[string]string
-	// LoaderClasses of Nodes load models; time before their end counts as loading. ModelFiles are what they load.
-	ModelFiles   []string
+	// LoaderNodes are those of Nodes that load models: their time counts as loading. ModelFiles are what they load.
+	LoaderNodes []string
+	ModelFiles  []string
+	// FreeFirst unloads models and drops the node cache before the prompt is sent; FreshProcess runs it in a process
+	// that has run nothing else (an attached worker can only be freed). Both follow an attempt that ran out of memory.
+	FreeFirst    bool
+	FreshProcess bool
 	Floor        models.Progress // progress never goes below this
 	DeadlineAt   *time.Time
 	ExtraPNGInfo json.RawMessage
-	// FreeFirst frees the engine's memory before the prompt is sent; FreshProcess restarts the worker before it (an
-	// attached one is only freed). They follow an out-of-memory end.
-	FreeFirst    bool
-	FreshProcess bool
 	// Fence is asked right before the prompt is sent, when Stop already knows the attempt; an error drops the task.
 	// nil for none.
 	Fence func(ctx context.Context) error
