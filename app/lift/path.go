@@ -1,0 +1,114 @@
+package lift
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+)
+
+// maxDepth is encoding/json's own limit on nesting. It bounds what path remembers.
+const maxDepth = 10000
+
+// path is where in the document the lexer is. Of a document that is not JSON it may be wrong: the rest keeps every byte
+// that makes it wrong, so encoding/json refuses it in the end.
+type path struct {
+	stack []level
+	// deepest is the longest path anybody asks for; keys below it are not remembered.
+	deepest int
+}
+
+// level is one open bracket.
+type level struct {
+	object bool
+	// key is the current member of an object, index the current element of an array.
+	key   string
+	index int
+	// wantsKey is true in an object before its next key.
+	wantsKey bool
+}
+
+// step follows a byte outside strings.
+func (p *path) step(c byte) error {
+	switch c {
+	case '{', '[':
+		if len(p.stack) == maxDepth {
+			return errorf(Syntax, "", "the document is nested more than %d deep", maxDepth)
+		}
+		p.stack = append(p.stack, level{object: c == '{', wantsKey: c == '{'})
+	case '}', ']':
+		if len(p.stack) > 0 {
+			p.stack = p.stack[:len(p.stack)-1]
+		}
+	case ',':
+		if top := p.top(); top != nil {
+			top.wantsKey = top.object
+			top.index++
+		}
+	}
+	return nil
+}
+
+func (p *path) top() *level {
+	if len(p.stack) == 0 {
+		return nil
+	}
+	return &p.stack[len(p.stack)-1]
+}
+
+func (p *path) wantsKey() bool {
+	top := p.top()
+	return top != nil && top.wantsKey
+}
+
+// setKey remembers a key, given as written with its quotes.
+func (p *path) setKey(raw []byte) {
+	top := p.top()
+	top.wantsKey = false
+	top.key = ""
+	if len(p.stack) > p.deepest || len(raw) < 2 {
+		return
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		top.key = string(raw[1 : len(raw)-1])
+		return
+	}
+	if json.Unmarshal(raw, &top.key) != nil {
+		top.key = "" // not JSON: refused in the end
+	}
+}
+
+// matches reports whether the current value is at pattern. encoding/json matches member names under Unicode case
+// folding, and so does EqualFold.
+func (p *path) matches(pattern []string) bool {
+	if len(p.stack) != len(pattern) {
+		return false
+	}
+	for i, want := range pattern {
+		at := &p.stack[i]
+		if want == "*" {
+			if at.object {
+				return false
+			}
+		} else if !at.object || !strings.EqualFold(at.key, want) {
+			return false
+		}
+	}
+	return true
+}
+
+// field names the current value, which matches pattern.
+func (p *path) field(pattern []string) string {
+	var b strings.Builder
+	for i, name := range pattern {
+		switch {
+		case name == "*":
+			b.WriteString("[" + strconv.Itoa(p.stack[i].index) + "]")
+		case i > 0:
+			b.WriteString("." + name)
+		default:
+			b.WriteString(name)
+		}
+	}
+	return b.String()
+}
