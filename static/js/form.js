@@ -1,0 +1,34 @@
+// The run form: sliders beside their numbers, random seeds, counters, and files dropped anywhere on their field.
+
+export function installForm() {
+  document.addEventListener("input", (e) => {
+    const pair = e.target.dataset?.pair
+    if (pair) document.getElementById(pair).value = e.target.value
+    const counter = e.target.id && document.querySelector(`[data-counts="${CSS.escape(e.target.id)}"]`)
+    if (counter) counter.textContent = `${[...e.target.value].length}`
+    if (e.target.matches("[data-find]")) find(e.target)
+  })
+  document.addEventListener("click", (e) => {
+    const dice = e.target.closest("[data-random]")
+    if (dice) {
+      const pair = crypto.getRandomValues(new Uint32Array(2))
+      // 53 bits: a seed beyond that would be rounded by every JSON reader that knows only doubles.
+      document.getElementById(dice.dataset.random).value = String((pair[0] & 0x1fffff) * 0x100000000 + pair[1])
+    }
+    if (e.target.closest("[data-reset]")) location.href = e.target.closest("[data-reset]").dataset.reset
+  })
+  document.addEventListener("htmx:beforeRequest", (e) => e.target.closest?.(".drop")?.setAttribute("aria-busy", "true"))
+  document.addEventListener("htmx:afterRequest", (e) => e.target.closest?.(".drop")?.removeAttribute("aria-busy"))
+  document.addEventListener("htmx:xhr:progress", (e) => {
+    const busy = e.target.closest?.(".drop")?.querySelector("[data-sent]")
+    if (busy && e.detail.lengthComputable) busy.textContent = `${Math.round((100 * e.detail.loaded) / e.detail.total)} % sent`
+  })
+}
+
+function find(input) {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean)
+  for (const li of document.querySelectorAll("[data-findable]")) {
+    const text = li.dataset.findable.toLowerCase()
+    li.hidden = !words.every((w) => text.includes(w))
+  }
+}

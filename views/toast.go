@@ -1,0 +1,8 @@
+package views
+
+func toastState(ok bool) string {
+	if ok {
+		return "succeeded"
+	}
+	return "failed"
+}
