@@ -187,7 +187,7 @@ func (p *Process) collectFromShim(at time.Time) Exit {
 
 // keepLog rotates the log of a direct child; with a shim that is the shim's work, because it outlives us.
 func (p *Process) keepLog() {
-	tick := time.NewTicker(rotateEvery)
+	tick := time.NewTicker(p.spec.rotation().every)
 	defer tick.Stop()
 	for {
 		select {

@@ -12,8 +12,8 @@ const (
 	// that prints every step writes megabytes.
 	defaultLogLimit = 32 << 20
 	defaultLogKeep  = 3
-	// rotateEvery bounds how far beyond its limit a log grows.
-	rotateEvery = 5 * time.Second
+	// defaultLogEvery bounds how far beyond its limit a log grows.
+	defaultLogEvery = 5 * time.Second
 )
 
 // rotation keeps a log within its limit: path, path.1 (newest old one) … path.<keep>.
@@ -21,6 +21,7 @@ type rotation struct {
 	path  string
 	limit int64
 	keep  int
+	every time.Duration
 }
 
 // apply rotates when the log is over its limit. The worker holds the file open and must not notice, so the log is

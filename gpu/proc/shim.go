@@ -36,6 +36,8 @@ func runShim(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: run-worker STATEFILE (started by the server, not by hand)")
 	}
+	// An inherited descriptor stays open over the next exec: the worker would hold the report pipe for ever.
+	syscall.CloseOnExec(reportFD)
 	var s Spec
 	if err := json.NewDecoder(io.LimitReader(os.Stdin, 4<<20)).Decode(&s); err != nil {
 		return fmt.Errorf("read the order: %w", err)
@@ -132,7 +134,7 @@ func answer(r report) {
 func follow(s Spec, worker *handle, signals <-chan os.Signal) {
 	over := make(chan struct{})
 	go func() { defer close(over); _ = worker.wait(0) }()
-	tick := time.NewTicker(rotateEvery)
+	tick := time.NewTicker(s.rotation().every)
 	defer tick.Stop()
 	for {
 		select {

@@ -44,9 +44,10 @@ type Spec struct {
 	// Meta is recorded too: what the owner wants to find again, no secrets.
 	Meta map[string]string
 	// LogLimit is the size in bytes at which the log is rotated, 0 for 32 MiB; LogKeep the number of old logs kept,
-	// 0 for 3.
+	// 0 for 3; LogEvery how often the size is looked at, 0 for 5 s.
 	LogLimit int64
 	LogKeep  int
+	LogEvery time.Duration
 }
 
 func (s Spec) check() error {
@@ -76,12 +77,15 @@ func (s Spec) signal() syscall.Signal {
 }
 
 func (s Spec) rotation() rotation {
-	r := rotation{path: s.LogFile, limit: s.LogLimit, keep: s.LogKeep}
+	r := rotation{path: s.LogFile, limit: s.LogLimit, keep: s.LogKeep, every: s.LogEvery}
 	if r.limit <= 0 {
 		r.limit = defaultLogLimit
 	}
 	if r.keep <= 0 {
 		r.keep = defaultLogKeep
+	}
+	if r.every <= 0 {
+		r.every = defaultLogEvery
 	}
 	return r
 }
