@@ -32,3 +32,10 @@ func toned(state string, yes bool) templ.Attributes {
 	}
 	return templ.Attributes{"data-state": state}
 }
+
+func invalid(f Field) templ.Attributes {
+	if f.Problem == "" {
+		return nil
+	}
+	return templ.Attributes{"aria-invalid": "true", "aria-describedby": f.ID + "-err"}
+}
