@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"comfyfleet/models"
+)
+
+// FinishAttempt ends an attempt and its job with it: job, attempt, outputs, assets, last event, usage and webhook
+// delivery are one transaction. models.ErrFenced, and nothing written, when the attempt is not its job's any more.
+func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
+	if !f.Job.Final() || f.Attempt.Open() {
+		return models.Job{}, fmt.Errorf("finish attempt %s: %s and %s are not final", f.AttemptID, f.Job, f.Attempt)
+	}
+	f.At = stamp(f.At)
+	var job models.Job
+	err := s.write(ctx, "finish attempt", "attempt", func(tx *gorm.DB) error {
+		a, before, err := ownAttempt(tx, f.AttemptID)
+		if err != nil {
+			return err
+		}
+		job = before
+		if f.Job == models.JobSucceeded && a.StartedAt == nil {
+			// So short that nobody saw it execute: its start follows from its end.
+			start(&a, &job, f.At.Add(-time.Duration(f.LoadMS+f.ExecMS+f.CollectMS)*time.Millisecond))
+		}
+		closeAttempt(&a, f)
+		if err := tx.Save(&a).Error; err != nil {
+			return err
+		}
+		settle(&job, a, f)
+		if err := addAssets(tx, job, f.Assets, models.AssetOutput, f.At); err != nil {
+			return err
+		}
+		if err := addOutputs(tx, job, f.Outputs, f.At); err != nil {
+			return err
+		}
+		return s.finish(tx, before, &job, ending{state: f.Job, at: f.At, attempt: a, message: f.Error,
+			outputBytes: sizeOf(f.Outputs)})
+	})
+	if err != nil {
+		return models.Job{}, err
+	}
+	return job, nil
+}
+
+// ending is how a job ends.
+type ending struct {
+	state       models.JobState
+	at          time.Time
+	attempt     models.Attempt // zero when none was open
+	message     string
+	outputBytes int64
+}
+
+// finish is the only way into a final state. It stores the job with its last event, and what must be true with it:
+// counters, usage and the webhook delivery.
+func (s *Store) finish(tx *gorm.DB, before models.Job, job *models.Job, e ending) error {
+	job.State, job.Phase, job.FinishedAt = e.state, models.PhaseNone, &e.at
+	job.AttemptID, job.WaitingReason = "", ""
+	p := &job.Progress
+	p.Value, p.Max, p.CurrentNode, p.CurrentClass = 0, 0, "", ""
+	if e.state == models.JobSucceeded {
+		p.Percent, p.NodesDone = 100, p.NodesTotal
+	}
+	if err := s.record(tx, before, job, models.Event{At: e.at, Kind: finalEvent(e.state), AttemptID: e.attempt.ID,
+		Worker: e.attempt.Worker, Message: e.message}); err != nil {
+		return err
+	}
+	if err := addUsage(tx, *job, e); err != nil {
+		return err
+	}
+	return s.addDelivery(tx, *job, e.at)
+}
+
+// closeAttempt writes an attempt's end into it.
+func closeAttempt(a *models.Attempt, f models.Finish) {
+	a.State, a.EndedAt = f.Attempt, &f.At
+	a.Cause, a.Detail, a.LogTail, a.NodeTimes = f.Cause, f.Detail, f.LogTail, f.NodeTimes
+	if f.PID != 0 {
+		a.PID = f.PID
+	}
+	a.LoadMS, a.ExecMS, a.CollectMS = f.LoadMS, f.ExecMS, f.CollectMS
+}
+
+// settle writes the result of the last attempt into its job.
+func settle(job *models.Job, a models.Attempt, f models.Finish) {
+	job.ErrorCode, job.Error, job.NodeErrors, job.LogTail = f.ErrorCode, f.Error, f.NodeErrors, f.LogTail
+	job.Progress = progressed(job.Progress, f.Progress)
+	if a.StartedAt == nil {
+		return // refused before it ran: no card time
+	}
+	charge(job, a.LoadMS, a.ExecMS)
+	job.Metrics.CollectMS += a.CollectMS
+	if f.Cause.Fault() {
+		job.Faults++
+	}
+	if f.Cause == models.CauseOOM {
+		job.OOMs++
+	}
+}
+
+// charge adds a counted attempt's card time to its job.
+func charge(job *models.Job, loadMS, execMS int64) {
+	job.Metrics.LoadMS += loadMS
+	job.Metrics.ExecMS += execMS
+	job.Metrics.GPUMS += loadMS + execMS
+}
+
+func sizeOf(outputs []models.Output) (bytes int64) {
+	for _, o := range outputs {
+		bytes += o.Size
+	}
+	return bytes
+}
+
+func finalEvent(s models.JobState) string {
+	switch s {
+	case models.JobSucceeded:
+		return models.EventSucceeded
+	case models.JobCanceled:
+		return models.EventCanceled
+	case models.JobExpired:
+		return models.EventExpired
+	}
+	return models.EventFailed
+}

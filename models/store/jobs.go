@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"comfyfleet/models"
+)
+
+// payloadRow is a job's big values, compressed.
+type payloadRow struct {
+	JobSeq       int64 `gorm:"primaryKey;autoIncrement:false"`
+	Graph        []byte
+	Inputs       []byte
+	ExtraPNGInfo []byte
+}
+
+func (payloadRow) TableName() string { return "job_payloads" }
+
+// mediaRow is one models.MediaRef of a job.
+type mediaRow struct {
+	JobID           string `gorm:"primaryKey"`
+	Position        int    `gorm:"primaryKey"`
+	models.MediaRef `gorm:"embedded"`
+}
+
+func (mediaRow) TableName() string { return "media_refs" }
+
+// Job reads a job. An empty tenantID is an operator; for anybody else another tenant's job is CodeNotFound.
+func (s *Store) Job(ctx context.Context, tenantID, id string) (models.Job, error) {
+	job, err := jobByID(s.read(ctx), tenantID, id)
+	return job, translate(err, "read job", "job")
+}
+
+// Payload reads a job's big values.
+func (s *Store) Payload(ctx context.Context, jobID string) (models.JobPayload, error) {
+	p := models.JobPayload{JobID: jobID}
+	var row payloadRow
+	var media []mediaRow
+	err := s.readTogether(ctx, func(tx *gorm.DB) error {
+		seq := tx.Table("jobs").Select("seq").Where("id = ?", jobID)
+		if err := tx.Where("job_seq = (?)", seq).Take(&row).Error; err != nil {
+			return err
+		}
+		return tx.Where("job_id = ?", jobID).Order("position").Find(&media).Error
+	})
+	if err != nil {
+		return p, translate(err, "read job payload", "job")
+	}
+	for _, m := range media {
+		p.Media = append(p.Media, m.MediaRef)
+	}
+	for _, v := range []struct {
+		to   *[]byte
+		from []byte
+	}{{&p.Graph, row.Graph}, {&p.Inputs, row.Inputs}, {&p.ExtraPNGInfo, row.ExtraPNGInfo}} {
+		if *v.to, err = s.unpack(v.from); err != nil {
+			return p, fmt.Errorf("read job payload: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// RecentDurations are the load, execution and collection times together, in milliseconds, of the last n succeeded
+// jobs, newest first; of one workflow, or of any for "".
+func (s *Store) RecentDurations(ctx context.Context, slug string, n int) ([]int64, error) {
+	q := s.read(ctx).Table("jobs").Where("state = 'succeeded'")
+	if slug != "" {
+		q = q.Where("workflow_slug = ?", slug)
+	}
+	ms := []int64{}
+	err := q.Order("seq DESC").Limit(n).Pluck("load_ms + exec_ms + collect_ms", &ms).Error
+	return ms, translate(err, "read recent durations", "job")
+}
+
+func jobByID(db *gorm.DB, tenantID, id string) (models.Job, error) {
+	var job models.Job
+	q := db.Where("id = ?", id)
+	if tenantID != "" {
+		q = q.Where("tenant_id = ?", tenantID)
+	}
+	return job, q.Take(&job).Error
+}
+
+// lockJob reads a job that this transaction is about to change. SQLite has one writer and ignores the lock.
+func lockJob(tx *gorm.DB, tenantID, id string) (models.Job, error) {
+	return jobByID(tx.Clauses(clause.Locking{Strength: "UPDATE"}), tenantID, id)
+}
+
+// record stores a job's step from before to after, as the event ev: only the columns that differ, by compare-and-set on
+// the revision, with the tenant's counters. It fills after.Revision and the event's fields that follow from the job.
+func (s *Store) record(tx *gorm.DB, before models.Job, after *models.Job, ev models.Event) error {
+	after.Revision = before.Revision + 1
+	res := tx.Table("jobs").Where("seq = ? AND revision = ?", before.Seq, before.Revision).
+		Updates(s.changes(&before, after))
+	if res.Error != nil {
+		return res.Error
+	}
+	if res.RowsAffected != 1 {
+		return models.ErrFenced
+	}
+	if err := moveLoad(tx, before, *after); err != nil {
+		return err
+	}
+	return addEvent(tx, *after, ev)
+}
+
+// changes are the columns in which two states of a job differ.
+func (s *Store) changes(before, after *models.Job) map[string]any {
+	ctx := context.Background() // asked for by GORM's serializers; the job has none
+	old, now := reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem()
+	set := map[string]any{}
+	for _, f := range s.jobFields {
+		a, _ := f.ValueOf(ctx, old)
+		b, _ := f.ValueOf(ctx, now)
+		if a != b {
+			set[f.DBName] = b
+		}
+	}
+	return set
+}
+
+// progressed is the snapshot p for a job that stands at old: never lower, and 100 only by success.
+func progressed(old, p models.Progress) models.Progress {
+	p.Percent = max(old.Percent, min(p.Percent, 99))
+	if p.LastEventAt == nil {
+		p.LastEventAt = old.LastEventAt
+	}
+	p.LastEventAt = stampAt(p.LastEventAt)
+	return p
+}
+
+// since is the time from a to b in whole milliseconds, never negative.
+func since(a, b time.Time) int64 { return max(0, b.Sub(a).Milliseconds()) }

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"comfyfleet/models"
+)
+
+const (
+	// maxBatch bounds how many writes share a commit, and so how long the first of them waits.
+	maxBatch = 64
+	// maxPending bounds writes that wait for the writer; more wait outside, under their own context.
+	maxPending = 256
+)
+
+// errClosed is what a write answers once Close began.
+var errClosed = &models.Error{Code: models.CodeUnavailable, Name: "database_closed", Detail: "the server is stopping"}
+
+// operation is one caller's write. do must be pure: it may touch only tx, set (never add to) what its caller captured,
+// and give the same result when it is run again, because a batch is replayed without a member that broke it.
+type operation struct {
+	ctx  context.Context
+	do   func(tx *gorm.DB) error
+	done chan error // has room for the one answer
+}
+
+// writer commits together what arrives together. It blocks for the first operation, takes what else is waiting and
+// commits at once; there is no timer, so a caller that is alone waits for nothing but its own commit.
+type writer struct {
+	db  *gorm.DB
+	log *slog.Logger
+
+	mu     sync.RWMutex // held for reading while sending, so that in is never closed under a sender
+	closed bool
+	in     chan *operation
+	ended  chan struct{}
+}
+
+func startWriter(db *gorm.DB, log *slog.Logger) *writer {
+	w := &writer{db: db, log: log, in: make(chan *operation, maxPending), ended: make(chan struct{})}
+	go w.loop()
+	return w
+}
+
+// stop lets accepted operations finish and ends the loop.
+func (w *writer) stop() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.in)
+	}
+	w.mu.Unlock()
+	<-w.ended
+}
+
+// write runs do in a transaction and answers after its commit. A ctx that ends while the operation still waits for its
+// turn cancels it; one that ends later changes nothing, so the answer is never in doubt.
+func (s *Store) write(ctx context.Context, what, noun string, do func(tx *gorm.DB) error) error {
+	return translate(s.writer.run(ctx, do), what, noun)
+}
+
+func (w *writer) run(ctx context.Context, do func(tx *gorm.DB) error) error {
+	op := &operation{ctx: ctx, do: do, done: make(chan error, 1)}
+	if err := w.send(op); err != nil {
+		return err
+	}
+	return <-op.done // bounded: the writer answers every operation it took
+}
+
+func (w *writer) send(op *operation) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return errClosed
+	}
+	select {
+	case w.in <- op:
+		return nil
+	case <-op.ctx.Done():
+		return fmt.Errorf("wait for the database writer: %w", context.Cause(op.ctx))
+	}
+}
+
+func (w *writer) loop() {
+	defer close(w.ended)
+	batch := make([]*operation, 0, maxBatch)
+	for first := range w.in {
+		batch = append(batch[:0], first)
+		batch = w.fill(batch)
+		w.commit(w.wanted(batch))
+	}
+}
+
+// fill adds what is waiting already.
+func (w *writer) fill(batch []*operation) []*operation {
+	for len(batch) < maxBatch {
+		select {
+		case op, ok := <-w.in:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, op)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// wanted answers and drops operations whose callers gave up before their turn.
+func (w *writer) wanted(batch []*operation) []*operation {
+	return slices.DeleteFunc(batch, func(op *operation) bool {
+		if op.ctx.Err() == nil {
+			return false
+		}
+		op.done <- fmt.Errorf("wait for the database writer: %w", context.Cause(op.ctx))
+		return true
+	})
+}
+
+// commit runs a batch and answers each member. A member that broke the transaction itself gets its error, and the
+// others run again without it.
+func (w *writer) commit(batch []*operation) {
+	for len(batch) > 0 {
+		errs := make([]error, len(batch))
+		err := w.attempt(batch, errs)
+		var broken *brokenError
+		if errors.As(err, &broken) {
+			batch[broken.member].done <- broken.err
+			batch = slices.Delete(batch, broken.member, broken.member+1)
+			continue
+		}
+		for i, op := range batch {
+			if err != nil {
+				op.done <- err // nothing of the batch was committed
+				continue
+			}
+			op.done <- errs[i]
+		}
+		return
+	}
+}
+
+// brokenError says that a member's failure took the whole transaction with it; SQLite does that on a full disk.
+type brokenError struct {
+	member int
+	err    error
+}
+
+func (e *brokenError) Error() string { return e.err.Error() }
+
+// attempt runs the batch in one transaction, each member in a savepoint, and commits. Its own panics are errors: the
+// writer must outlive them.
+func (w *writer) attempt(batch []*operation, errs []error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = w.panicked(p)
+		}
+	}()
+	return w.db.Transaction(func(tx *gorm.DB) error {
+		for i, op := range batch {
+			if err := tx.Exec("SAVEPOINT member").Error; err != nil {
+				return err
+			}
+			errs[i] = w.guarded(tx, op)
+			if errs[i] != nil {
+				if err := tx.Exec("ROLLBACK TO SAVEPOINT member").Error; err != nil {
+					return &brokenError{i, errors.Join(errs[i], err)}
+				}
+			}
+			if err := tx.Exec("RELEASE SAVEPOINT member").Error; err != nil {
+				return &brokenError{i, errors.Join(errs[i], err)}
+			}
+		}
+		return nil
+	})
+}
+
+// guarded runs one member; its panic is its own error.
+func (w *writer) guarded(tx *gorm.DB, op *operation) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = w.panicked(p)
+		}
+	}()
+	return op.do(tx)
+}
+
+func (w *writer) panicked(p any) error {
+	w.log.Error("panic in a database write", "panic", p, "stack", string(debug.Stack()))
+	return fmt.Errorf("panic in a database write: %v", p)
+}
