@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -68,13 +69,13 @@ func Bind(g *Graph, params []Param, values map[string]json.RawMessage) (media []
 // convert checks a value against the parameter and writes it as the graph needs it. Forms send everything as text, so
 // "12" is a good number and "true" a good boolean.
 func (p Param) convert(raw json.RawMessage) (value json.RawMessage, problem string) {
-	if !json.Valid(raw) {
+	if raw = bytes.TrimSpace(raw); !json.Valid(raw) {
 		return nil, "is not JSON"
 	}
 	text, isText := unquoted(raw), len(raw) > 0 && raw[0] == '"'
 	switch p.Type {
 	case TypeInteger, TypeSeed:
-		n := strings.TrimSpace(string(raw))
+		n := string(raw)
 		if isText {
 			n = strings.TrimSpace(text)
 		}
@@ -83,7 +84,7 @@ func (p Param) convert(raw json.RawMessage) (value json.RawMessage, problem stri
 		}
 		return p.inRange(n)
 	case TypeNumber:
-		n := strings.TrimSpace(string(raw))
+		n := string(raw)
 		if isText {
 			n = strings.TrimSpace(text)
 		}
@@ -99,6 +100,9 @@ func (p Param) convert(raw json.RawMessage) (value json.RawMessage, problem stri
 			return json.RawMessage("false"), ""
 		}
 		return nil, "must be true or false"
+	}
+	if p.Type == TypeChoice && number(raw) != "" { // as the graph has it
+		text, isText, raw = string(raw), true, quote(string(raw))
 	}
 	if !isText {
 		return nil, "must be a text"

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -192,6 +193,11 @@ func isInteger(s string) bool {
 
 // compare orders two numbers, exactly when both are integers.
 func compare(a, b string) int {
+	if x, err := strconv.ParseInt(a, 10, 64); err == nil {
+		if y, err := strconv.ParseInt(b, 10, 64); err == nil {
+			return cmp.Compare(x, y)
+		}
+	}
 	if isInteger(a) && isInteger(b) {
 		x, _ := new(big.Int).SetString(strings.TrimPrefix(a, "+"), 10)
 		y, _ := new(big.Int).SetString(strings.TrimPrefix(b, "+"), 10)
@@ -199,13 +205,7 @@ func compare(a, b string) int {
 	}
 	x, _ := strconv.ParseFloat(a, 64) // out of range answers an infinity, which compares as it should
 	y, _ := strconv.ParseFloat(b, 64)
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
+	return cmp.Compare(x, y)
 }
 
 // sameValue compares two JSON scalars as Python does: by value, 1 equal to 1.0.

@@ -35,7 +35,16 @@ type Input struct {
 	Name  string
 	Value json.RawMessage
 
-	key []byte
+	key    []byte
+	link   Link
+	linked bool
+}
+
+// newInput reads a link once: every walk through the graph asks for it.
+func newInput(name string, key []byte, value json.RawMessage) Input {
+	in := Input{Name: name, Value: value, key: key}
+	in.link, in.linked = parseLink(value)
+	return in
 }
 
 // Link is a value that takes another node's output.
@@ -75,11 +84,13 @@ func (in Input) Text() (string, bool) {
 }
 
 // Link reads the value as [node id, slot]. ComfyUI takes every array for a link; one of another form is a Check error.
-func (in Input) Link() (Link, bool) {
-	if !in.isArray() {
+func (in Input) Link() (Link, bool) { return in.link, in.linked }
+
+func parseLink(value json.RawMessage) (Link, bool) {
+	if len(value) == 0 || value[0] != '[' {
 		return Link{}, false
 	}
-	parts := elements(in.Value)
+	parts := elements(value)
 	if len(parts) != 2 || parts[0][0] != '"' {
 		return Link{}, false
 	}
@@ -153,7 +164,7 @@ func (g *Graph) Set(node, field string, value json.RawMessage) error {
 	if !ok {
 		return models.FieldErrorf(models.CodeUnprocessed, ErrNameUnknownNode, "node", "the graph has no node %q", shorten(node))
 	}
-	value = bytes.TrimSpace(value)
+	value = bytes.Clone(bytes.TrimSpace(value))
 	if !json.Valid(value) || !utf8.Valid(value) {
 		return models.FieldErrorf(models.CodeUnprocessed, ErrNameBadValue, "value", "not JSON")
 	}
@@ -162,7 +173,7 @@ func (g *Graph) Set(node, field string, value json.RawMessage) error {
 	}
 	for i := range n.inputs {
 		if n.inputs[i].Name == field {
-			n.inputs[i].Value = value
+			n.inputs[i] = newInput(field, n.inputs[i].key, value)
 			return nil
 		}
 	}
@@ -173,11 +184,11 @@ func (g *Graph) Set(node, field string, value json.RawMessage) error {
 func (n *Node) put(field string, value json.RawMessage) {
 	for i := range n.inputs {
 		if n.inputs[i].Name == field {
-			n.inputs[i].Value = value
+			n.inputs[i] = newInput(field, n.inputs[i].key, value)
 			return
 		}
 	}
-	n.inputs = append(n.inputs, Input{Name: field, Value: value, key: quote(field)})
+	n.inputs = append(n.inputs, newInput(field, quote(field), value))
 }
 
 func (n *Node) fieldNames() string {

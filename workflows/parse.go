@@ -18,13 +18,13 @@ const (
 	// MaxNodes bounds what Check and a page of the dashboard have to walk; an engine's progress messages are O(nodes).
 	MaxNodes = 5000
 	// maxDepth bounds nested values; widgets nest a few levels.
-	maxDepth = 100
+	maxDepth = 32
 	// maxName bounds node ids, classes and input names in bytes.
 	maxName = 200
 )
 
 // Parse reads an API-format graph, bare or wrapped as POST /prompt takes it ({"prompt": {…}}). It checks form only:
-// whether the nodes exist and fit together is Check's business.
+// whether the nodes exist and fit together is Check's business. The graph keeps parts of raw.
 func Parse(raw []byte) (*Graph, error) {
 	if len(raw) > MaxBytes {
 		return nil, unprocessable(ErrNameTooLarge, "the graph is %d bytes; the limit is %d", len(raw), MaxBytes)
@@ -180,7 +180,7 @@ func parseInputs(id string, value json.RawMessage) ([]Input, error) {
 		if len(m.name) > maxName {
 			return nil, malformed("node %q has an input with a name of %d bytes", shorten(id), len(m.name))
 		}
-		inputs = append(inputs, Input{Name: m.name, Value: m.value, key: m.key})
+		inputs = append(inputs, newInput(m.name, m.key, m.value))
 	}
 	return inputs, nil
 }
@@ -198,12 +198,14 @@ func checkID(id string) error {
 }
 
 func title(meta json.RawMessage) string {
-	var m struct {
-		Title any `json:"title"`
-	}
-	if json.Unmarshal(meta, &m) != nil {
+	if meta[0] != '{' {
 		return ""
 	}
-	s, _ := m.Title.(string)
-	return s
+	list, _ := members(meta) // inspected before
+	for _, m := range list {
+		if m.name == "title" {
+			return unquoted(m.value)
+		}
+	}
+	return ""
 }

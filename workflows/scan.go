@@ -16,8 +16,8 @@ type member struct {
 // members lists an object's members in order. b must be valid JSON that starts with '{'. A name that comes twice is an
 // error: parsers differ in which of the two counts, so what we check might not be what an engine runs.
 func members(b []byte) ([]member, error) {
-	var list []member
-	seen := map[string]bool{}
+	list := make([]member, 0, 8)
+	var seen map[string]bool // made when there are many; a few are quicker compared
 	i := skipSpace(b, 1)
 	for i < len(b) && b[i] != '}' {
 		end := valueEnd(b, i)
@@ -25,10 +25,18 @@ func members(b []byte) ([]member, error) {
 		i = skipSpace(b, skipSpace(b, end)+1) // over the colon
 		end = valueEnd(b, i)
 		m.value = json.RawMessage(b[i:end])
-		if seen[m.name] {
+		if len(list) == 16 {
+			seen = make(map[string]bool, 64)
+			for _, m := range list {
+				seen[m.name] = true
+			}
+		}
+		if seen[m.name] || seen == nil && has(list, m.name) {
 			return nil, fmt.Errorf("the key %q appears twice in one object", shorten(m.name))
 		}
-		seen[m.name] = true
+		if seen != nil {
+			seen[m.name] = true
+		}
 		list = append(list, m)
 		if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
 			i = skipSpace(b, i+1)

@@ -56,6 +56,9 @@ func (p Param) property() property {
 		s.Type = "boolean"
 	case TypeChoice:
 		s.Enum = p.Options
+		if number(p.Default) != "" { // options are texts here, also those of a list of numbers
+			s.Default = quote(string(p.Default))
+		}
 	}
 	if p.Type == TypeText || p.Type == TypeSeed {
 		s.Widget = p.Type
