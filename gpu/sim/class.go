@@ -20,7 +20,7 @@ type Class struct {
 	// ListOutput says that the outputs are lists whose items are run through later nodes one by one.
 	ListOutput bool
 
-	// run executes the node. Nil means that the outputs are the link-typed values described by pass.
+	// run executes the node.
 	run func(*call) (*result, error)
 	// check is VALIDATE_INPUTS: "" means valid. It replaces the list check of the fields it names.
 	check *check

@@ -7,7 +7,7 @@ const (
 	maxSide = 16384               // MAX_RESOLUTION
 	maxSeed = uint64(1<<64 - 1)   // seeds are unsigned 64 bit
 	maxInt  = 9223372036854775807 // primitive INT
-	image   = "IMAGE"
+	picture = "IMAGE"
 )
 
 func link(name, kind string) Input { return Input{Name: name, Type: kind} }
@@ -45,11 +45,12 @@ func textDefault(name, def string) Input {
 	return Input{Name: name, Type: "STRING", Multiline: true, Default: def}
 }
 
-func list(name string, options ...string) Input {
+// choice is a list in the older spelling.
+func choice(name string, options ...string) Input {
 	return Input{Name: name, Type: "COMBO", Options: options}
 }
 
-func listDefault(name, def string, options ...string) Input {
+func choiceDefault(name, def string, options ...string) Input {
 	return Input{Name: name, Type: "COMBO", Options: options, Default: def}
 }
 
