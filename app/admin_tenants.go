@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +64,7 @@ func (a *admin) setTenant(ctx context.Context, t tenantArgs) (any, error) {
 	if err := a.store.UpdateTenant(ctx, tenant); err != nil {
 		return nil, err
 	}
-	a.forgetKeys(ctx, tenant.ID)
+	a.forgetKeys(tenant.ID)
 	return tenant, a.audit(ctx, "tenant.set", t.Name, strings.Join(sortedKeys(t.Set), " "))
 }
 
@@ -82,7 +81,7 @@ func (a *admin) suspendTenant(ctx context.Context, t tenantArgs) (any, error) {
 	if err := a.store.UpdateTenant(ctx, tenant); err != nil {
 		return nil, err
 	}
-	a.forgetKeys(ctx, tenant.ID)
+	a.forgetKeys(tenant.ID)
 	return tenant, a.audit(ctx, "tenant.suspend", t.Name, "")
 }
 
@@ -100,17 +99,10 @@ func (a *admin) deleteTenant(ctx context.Context, t tenantArgs) (any, error) {
 	return tenant, a.audit(ctx, "tenant.delete", t.Name, "")
 }
 
-// forgetKeys makes a change of a tenant or its keys count at once.
-func (a *admin) forgetKeys(ctx context.Context, tenantID string) {
-	if a.keys == nil {
-		return
-	}
-	keys, err := a.store.Keys(ctx, tenantID)
-	if err != nil {
-		return // the cache forgets by itself within seconds
-	}
-	for _, k := range keys {
-		a.keys.Forget(k.Hash)
+// forgetKeys makes a change of a tenant count at once.
+func (a *admin) forgetKeys(tenantID string) {
+	if a.keys != nil {
+		a.keys.ForgetTenant(tenantID)
 	}
 }
 
@@ -134,7 +126,7 @@ func (a *admin) createKey(ctx context.Context, k keyArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	scopes, err := parseScopes(k.Scopes)
+	scopes, err := auth.ParseScopes(k.Scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -159,28 +151,6 @@ func (a *admin) mintKey(ctx context.Context, tenantID, name, scopes string, expi
 	row.ID, row.TenantID, row.Name, row.Scopes = a.newID(), tenantID, name, scopes
 	row.CreatedAt, row.CreatedBy, row.ExpiresAt = a.now(), a.actor, expires
 	return key, row, a.store.CreateKey(ctx, row)
-}
-
-func parseScopes(s string) (string, error) {
-	if s == "" {
-		return joinScopes(models.AllScopes), nil
-	}
-	var out []models.Scope
-	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' }) {
-		if !slices.Contains(models.AllScopes, models.Scope(f)) {
-			return "", models.FieldErrorf(models.CodeInvalid, "", "scopes", "no scope %q; there are %s", f, joinScopes(models.AllScopes))
-		}
-		out = append(out, models.Scope(f))
-	}
-	return joinScopes(out), nil
-}
-
-func joinScopes(scopes []models.Scope) string {
-	words := make([]string, len(scopes))
-	for i, s := range scopes {
-		words[i] = string(s)
-	}
-	return strings.Join(words, " ")
 }
 
 func (a *admin) listKeys(ctx context.Context, k keyArgs) (any, error) {

@@ -40,28 +40,40 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	task, err := s.task(ctx, job, a, resume)
 	var out gpu.Outcome
 	if err != nil {
-		out = gpu.Outcome{Cause: models.CauseInternal, Detail: err.Error()}
+		out = unprepared(err)
 	} else {
 		log.Debug("attempt begins", "number", a.Number, "resume", resume)
 		out = s.Fleet.Execute(ctx, a.Worker, task, &observer{s: s, job: job, attempt: a})
 	}
 	s.release(a)
-	s.saver.forget(job.ID)
+	unsaved := s.saver.takeOne(job.ID)
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+	defer cancel()
 	if out.Detached {
+		if err := s.Store.SaveProgress(wctx, unsaved); err != nil {
+			log.Warn("save progress", "error", err)
+		}
 		log.Info("left running for the next server")
 		return
 	}
-	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
-	defer cancel()
 	if out.Cause == models.CauseNone {
 		wctx = context.WithoutCancel(ctx) // collecting takes as long as the outputs are big; each read has its own limit
 	}
-	if err := s.settle(wctx, job, a, out); err != nil && !errors.Is(err, models.ErrFenced) {
+	if err := s.settle(wctx, job, a, out, unsaved); err != nil && !errors.Is(err, models.ErrFenced) {
 		log.Error("settle attempt", "cause", out.Cause, "error", err)
 		return
 	}
 	log.Info("attempt ended", "cause", string(out.Cause), "detail", out.Detail, "exec_ms", out.ExecMS)
 	s.Fleet.Forget(wctx, a.Worker, a.ID, job.ID)
+}
+
+// unprepared is the outcome of an attempt that never reached its worker.
+func unprepared(err error) gpu.Outcome {
+	var refused *models.Error
+	if errors.As(err, &refused) && refused.Code == models.CodeUnprocessed {
+		return gpu.Outcome{Cause: models.CauseRejected, Detail: refused.Detail, NodeErrors: refused.NodeErrors}
+	}
+	return gpu.Outcome{Cause: models.CauseInternal, Detail: err.Error()}
 }
 
 // task makes what a worker runs of a claimed job.

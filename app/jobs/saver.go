@@ -30,11 +30,16 @@ func (p *progressSaver) note(u models.ProgressUpdate) {
 	p.dirty[u.JobID] = u
 }
 
-// forget drops what is not written yet: a state change that is about to be committed carries the progress itself.
-func (p *progressSaver) forget(jobID string) {
+// takeOne takes out what is not written yet of a job whose attempt has ended; nil when there is nothing.
+func (p *progressSaver) takeOne(jobID string) []models.ProgressUpdate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	u, ok := p.dirty[jobID]
+	if !ok {
+		return nil
+	}
 	delete(p.dirty, jobID)
+	return []models.ProgressUpdate{u}
 }
 
 func (p *progressSaver) take() []models.ProgressUpdate {

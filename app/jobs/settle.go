@@ -7,8 +7,9 @@ import (
 	"comfyfleet/models"
 )
 
-// settle writes down the end of an attempt and what follows from it.
-func (s *Service) settle(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome) error {
+// settle writes down the end of an attempt and what follows from it. unsaved is progress that is not in the store yet: a
+// job that waits again keeps it as the floor of its next attempt.
+func (s *Service) settle(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome, unsaved []models.ProgressUpdate) error {
 	v := decide(job, a, out)
 	if v.collect {
 		f, err := s.collect(ctx, job, a, out)
@@ -21,6 +22,9 @@ func (s *Service) settle(ctx context.Context, job models.Job, a models.Attempt, 
 	}
 	switch {
 	case v.requeue != nil:
+		if err := s.Store.SaveProgress(ctx, unsaved); err != nil {
+			return err
+		}
 		v.requeue.At = s.Now()
 		requeued, err := s.Store.RequeueAttempt(ctx, *v.requeue)
 		if err != nil {

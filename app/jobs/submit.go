@@ -176,7 +176,12 @@ func (s *Service) loadGraph(ctx context.Context, d *draft, tenant models.Tenant)
 		if tenant.LibraryOnly {
 			return models.Errorf(models.CodeForbidden, "library_only", "this tenant may run workflows of the library only: send workflow_id")
 		}
-		d.graph, err = workflows.Parse(d.sub.Workflow)
+		if d.graph, err = workflows.Parse(d.sub.Workflow); err != nil {
+			var e *models.Error
+			if errors.As(err, &e) && len(e.Fields) == 0 {
+				return inField(err, "workflow")
+			}
+		}
 		return err
 	}
 	v, err := s.resolve(ctx, tenant.ID, d.sub.WorkflowID)

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// binary is the real program, built once for all scenario tests, with the race detector when the tests have it.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "comfyfleet-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "comfyfleet")
+	args := []string{"build", "-o", binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, ".")...)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	code := 1
+	if err := build.Run(); err == nil {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// skip skips a test for want of something on the machine; under CI_STRICT, where everything is installed, it fails.
+func skip(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI_STRICT") != "" {
+		t.Fatal("must not be skipped here: ", why)
+	}
+	t.Skip(why)
+}
+
+// testKey is the bootstrap key of test servers.
+const testKey = "cfk_scenario-test-key-0123456789"
+
+// testServer is one `comfyfleet serve` as a child process.
+type testServer struct {
+	t    *testing.T
+	dir  string
+	env  []string
+	cmd  *exec.Cmd
+	base string
+	log  *lockedBuffer
+	done chan struct{}
+}
+
+// newServer prepares a server on a data directory of its own; env adds or overrides settings. start starts it.
+func newServer(t *testing.T, env ...string) *testServer {
+	t.Helper()
+	s := &testServer{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	s.env = append(os.Environ(),
+		"COMFYFLEET_DATA_DIR="+s.dir, "COMFYFLEET_LISTEN=127.0.0.1:0", "COMFYFLEET_BOOTSTRAP_KEY="+testKey,
+		"COMFYFLEET_ADMIN_EMAIL=admin@example.test", "COMFYFLEET_ADMIN_PASSWORD=correct horse battery",
+		"COMFYFLEET_WORKERS=sim:2", "COMFYFLEET_SIM_ARGS=--speed 50 --test-nodes", "COMFYFLEET_LOG_FORMAT=json", "COMFYFLEET_LOG_LEVEL=debug",
+		"COMFYFLEET_RATE_SUBMIT=off", "COMFYFLEET_RATE_STATUS=off", "COMFYFLEET_RATE_MANAGE=off")
+	s.env = append(s.env, env...)
+	t.Cleanup(func() {
+		s.stop()
+		if t.Failed() {
+			t.Logf("log of the server (its end):\n%s", tail(s.log.String(), 16<<10))
+		}
+	})
+	return s
+}
+
+// startServer is newServer and start.
+func startServer(t *testing.T, env ...string) *testServer {
+	t.Helper()
+	s := newServer(t, env...)
+	s.start()
+	return s
+}
+
+// start runs the server and waits until it answers.
+func (s *testServer) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(binary, "serve")
+	s.cmd.Env = s.env
+	stderr, err := s.cmd.StderrPipe()
+	require.NoError(s.t, err)
+	require.NoError(s.t, s.cmd.Start())
+	address := make(chan string, 1)
+	done := make(chan struct{})
+	s.done = done
+	go func(cmd *exec.Cmd) {
+		defer close(done)
+		lines := bufio.NewScanner(stderr)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			s.log.Write(append(lines.Bytes(), '\n'))
+			var entry struct{ Msg, Address string }
+			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
+				select {
+				case address <- entry.Address:
+				default:
+				}
+			}
+		}
+		_ = cmd.Wait()
+	}(s.cmd)
+	select {
+	case a := <-address:
+		s.base = "http://" + a
+	case <-done:
+		s.t.Fatalf("the server ended at start:\n%s", tail(s.log.String(), 8<<10))
+	case <-time.After(60 * time.Second):
+		s.t.Fatalf("the server did not listen within a minute:\n%s", tail(s.log.String(), 8<<10))
+	}
+}
+
+// kill ends the server as a power cut would.
+func (s *testServer) kill() {
+	s.t.Helper()
+	require.NoError(s.t, s.cmd.Process.Kill())
+	<-s.done
+}
+
+// stop ends the server as an operator does and waits for it.
+func (s *testServer) stop() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(60 * time.Second):
+		s.t.Error("the server did not stop within a minute")
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
+}
+
+// run runs another command of the program beside the server.
+func (s *testServer) run(args ...string) (stdout string, err error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = s.env
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("comfyfleet %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
+	}
+	return out.String(), nil
+}
+
+// answer is an HTTP answer with its body read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) json(t *testing.T, into any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(a.body, into), "body: %s", a.body)
+}
+
+// call sends one request with a key ("" for none). body is nil, a string, or something to encode as JSON.
+func (s *testServer) call(method, path, key string, body any) answer {
+	s.t.Helper()
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		raw, err := json.Marshal(b)
+		require.NoError(s.t, err)
+		r = bytes.NewReader(raw)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.base+path, r)
+	require.NoError(s.t, err)
+	if r != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(s.t, err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(s.t, err)
+	return answer{resp.StatusCode, resp.Header, raw}
+}
+
+// jobStatus is the part of a status that scenario tests look at.
+type jobStatus struct {
+	JobID      string `json:"job_id"`
+	Status     string `json:"status"`
+	Progress   int    `json:"progress"`
+	NodesDone  int    `json:"nodes_done"`
+	NodesTotal int    `json:"nodes_total"`
+	PromptID   string `json:"prompt_id"`
+	Attempts   int    `json:"attempts"`
+	Error      string `json:"error"`
+	ErrorCode  string `json:"error_code"`
+	Simulated  bool   `json:"simulated"`
+	Outputs    []struct {
+		Filename string `json:"filename"`
+		Type     string `json:"type"`
+		NodeID   string `json:"node_id"`
+		Size     int64  `json:"size_bytes"`
+		Data     []byte `json:"data"`
+		URL      string `json:"url"`
+	} `json:"outputs"`
+}
+
+func (j jobStatus) final() bool { return j.Status == "completed" || j.Status == "failed" }
+
+// submit submits a graph and returns the job's id.
+func (s *testServer) submit(request any) string {
+	s.t.Helper()
+	a := s.call("POST", "/v1/jobs", testKey, request)
+	require.Equal(s.t, 200, a.status, "%s", a.body)
+	var made jobStatus
+	a.json(s.t, &made)
+	return made.JobID
+}
+
+// wait polls a job until it is final.
+func (s *testServer) wait(id string, limit time.Duration) jobStatus {
+	s.t.Helper()
+	var last jobStatus
+	require.Eventually(s.t, func() bool {
+		a := s.call("GET", "/v1/jobs/"+id, testKey, nil)
+		require.Equal(s.t, 200, a.status, "%s", a.body)
+		last = jobStatus{}
+		a.json(s.t, &last)
+		return last.final()
+	}, limit, 50*time.Millisecond, "job %s did not end: %+v", id, last)
+	return last
+}
+
+// lockedBuffer collects a child's log while a test reads it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}

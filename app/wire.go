@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"comfyfleet/app/api"
+	"comfyfleet/app/auth"
+	"comfyfleet/app/config"
+	"comfyfleet/app/jobs"
+	"comfyfleet/app/outbound"
+	"comfyfleet/app/server"
+	"comfyfleet/app/storage"
+	"comfyfleet/app/web"
+	"comfyfleet/app/webhooks"
+	"comfyfleet/gpu"
+	"comfyfleet/gpu/comfy"
+	"comfyfleet/models"
+	"comfyfleet/models/store"
+)
+
+// What the parts ask for and what they get, checked where both are known.
+var (
+	_ gpu.Engine     = (*comfy.Client)(nil)
+	_ jobs.Store     = (*store.Store)(nil)
+	_ jobs.Blobs     = (*storage.Store)(nil)
+	_ jobs.Fleet     = (*gpu.Manager)(nil)
+	_ jobs.Fetcher   = (*outbound.Client)(nil)
+	_ auth.KeyStore  = (*store.Store)(nil)
+	_ webhooks.Store = (*store.Store)(nil)
+)
+
+// service is a running comfyfleet: every part, joined.
+type service struct {
+	settings *config.Settings
+	log      *slog.Logger
+	store    *store.Store
+	blobs    *storage.Store
+	keys     *auth.Keys
+	fleet    *gpu.Manager
+	jobs     *jobs.Service
+	outbox   *webhooks.Outbox
+	server   *server.Server
+	admin    *admin
+	secrets  []secret // made at this start, to be revealed
+	unlock   func() error
+}
+
+// newService opens everything that s names. Close it when it does not run.
+func newService(ctx context.Context, s *config.Settings, log *slog.Logger) (svc *service, err error) {
+	svc = &service{settings: s, log: log}
+	defer func() {
+		if err != nil {
+			svc.close()
+		}
+	}()
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if svc.unlock, err = store.LockDir(s.DataDir); err != nil {
+		return nil, err
+	}
+	if svc.store, err = store.Open(ctx, s.DatabaseURL(), store.Options{Log: log}); err != nil {
+		return nil, err
+	}
+	if svc.blobs, err = storage.Open(ctx, s.StorageURL()); err != nil {
+		return nil, err
+	}
+	svc.keys = auth.NewKeys(svc.store, now)
+	svc.admin = &admin{store: svc.store, keys: svc.keys, now: now, newID: uuid.NewString, actor: "system"}
+	if svc.secrets, err = svc.admin.bootstrap(ctx, s.BootstrapKey, s.AdminEmail, s.AdminPassword); err != nil {
+		return nil, err
+	}
+	if err := importBundled(ctx, svc.store); err != nil {
+		return nil, err
+	}
+	if err := svc.joinFleet(ctx); err != nil {
+		return nil, err
+	}
+	return svc, svc.joinEdges(ctx)
+}
+
+// joinFleet makes the workers and what gives them work.
+func (svc *service) joinFleet(ctx context.Context) (err error) {
+	s := svc.settings
+	client := outbound.New(outbound.Options{Allow: s.OutboundAllow, UserAgent: "comfyfleet/" + version})
+	cfg, err := fleetConfig(s, svc.log)
+	if err != nil {
+		return err
+	}
+	cfg.Records = workerRecords{svc.store}
+	cfg.OnNodeDefs = func(raw []byte) {
+		if err := svc.jobs.SetNodeDefs(raw); err != nil {
+			svc.log.Warn("node definitions of a worker", "error", err)
+		}
+	}
+	if svc.fleet, err = gpu.NewManager(cfg); err != nil {
+		return err
+	}
+	svc.admin.fleet = svc.fleet
+	svc.outbox = webhooks.New(webhooks.Options{Store: svc.store, Client: client, Log: svc.log, Now: now})
+	svc.jobs = jobs.New(jobs.Config{
+		Store: svc.store, Blobs: svc.blobs, Fleet: svc.fleet, Outbound: client, Log: svc.log,
+		MaxQueued: s.MaxQueued, MaxQueuedPerTenant: s.MaxQueuedPerTenant,
+		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, Retention: s.Retention,
+		Finished: svc.outbox.Wake, Now: now,
+	})
+	return svc.loadNodeDefs(ctx)
+}
+
+// loadNodeDefs takes the newest stored definitions, so that graphs are checked before the first worker is up.
+func (svc *service) loadNodeDefs(ctx context.Context) error {
+	records, err := svc.store.WorkerRecords(ctx)
+	if err != nil {
+		return err
+	}
+	var newest models.WorkerRecord
+	for _, r := range records {
+		if r.NodeDefsAt != nil && (newest.NodeDefsAt == nil || r.NodeDefsAt.After(*newest.NodeDefsAt)) {
+			newest = r
+		}
+	}
+	if len(newest.NodeDefs) == 0 {
+		return nil
+	}
+	return svc.jobs.SetNodeDefs(newest.NodeDefs)
+}
+
+// joinEdges makes the HTTP side.
+func (svc *service) joinEdges(ctx context.Context) error {
+	return errors.New("unwritten")
+}
+
+// run serves until ctx ends, then stops in order: no new requests, no new placements, the last words of every attempt,
+// the workers, the outbox. ready is called when requests are answered.
+func (svc *service) run(ctx context.Context, ready func()) error {
+	defer svc.close()
+	var group errgroup.Group
+	stage := func(name string, stop context.Context, run func(context.Context) error) <-chan struct{} {
+		done := make(chan struct{})
+		group.Go(func() error {
+			defer close(done)
+			if err := run(stop); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+		return done
+	}
+	_ = stage
+	_ = ready
+	return group.Wait()
+}
+
+// close gives back what newService took, in the reverse order.
+func (svc *service) close() {
+	if svc.keys != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := svc.keys.Flush(ctx); err != nil {
+			svc.log.Warn("last use of keys", "error", err)
+		}
+	}
+	if svc.blobs != nil {
+		svc.blobs.Close()
+	}
+	if svc.store != nil {
+		svc.store.Close()
+	}
+	if svc.unlock != nil {
+		if err := svc.unlock(); err != nil {
+			svc.log.Warn("unlock the data directory", "error", err)
+		}
+	}
+}
+
+func (svc *service) path(name string) string { return filepath.Join(svc.settings.DataDir, name) }
+
+var _ = api.Register
+var _ = web.Register
