@@ -19,10 +19,6 @@ import (
 	"comfyfleet/models"
 )
 
-// preparedStatements bounds the statements each pool keeps prepared. The package has about 150 different ones; lists
-// with IN of varying length make more.
-const preparedStatements = 400
-
 // Options are what a Store may be given. The zero value is right for a service.
 type Options struct {
 	// Now defaults to the clock. It is used only where no time is passed in.
@@ -86,27 +82,23 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err = s.writes.PingContext(ctx); err != nil {
 		return err
 	}
-	plain, err := s.gorm(s.writes, false)
+	db, err := s.gorm(s.writes)
 	if err != nil {
 		return err
 	}
-	if err = migrate(ctx, plain); err != nil {
+	if err = migrate(ctx, db); err != nil {
 		return err
 	}
 	if err = s.reads.PingContext(ctx); err != nil {
 		return err
 	}
-	if s.reader, err = s.gorm(s.reads, true); err != nil {
+	if s.reader, err = s.gorm(s.reads); err != nil {
 		return err
 	}
-	prepared, err := s.gorm(s.writes, true)
-	if err != nil {
+	if s.jobFields, err = columnsOf(db, &models.Job{}); err != nil {
 		return err
 	}
-	if s.jobFields, err = columnsOf(prepared, &models.Job{}); err != nil {
-		return err
-	}
-	s.writer = startWriter(prepared, s.log)
+	s.writer = startWriter(db, s.log)
 	return nil
 }
 
@@ -131,14 +123,13 @@ func (s *Store) Close() error {
 	return s.closed
 }
 
-// gorm wraps a pool. Prepared statements are left out for migrations, which run several statements at once.
-func (s *Store) gorm(pool *sql.DB, prepare bool) (*gorm.DB, error) {
+// gorm wraps a pool. Statements are kept prepared by the driver: GORM's own cache leaks a goroutine per database and
+// may close a statement that is about to run.
+func (s *Store) gorm(pool *sql.DB) (*gorm.DB, error) {
 	return gorm.Open(dialect(pool), &gorm.Config{
 		Logger:                 logger.Discard, // errors are returned, and reported by whoever asked
 		NamingStrategy:         naming(),
 		NowFunc:                func() time.Time { return stamp(s.now()) },
-		PrepareStmt:            prepare,
-		PrepareStmtMaxSize:     preparedStatements,
 		SkipDefaultTransaction: true,
 		TranslateError:         true,
 		DisableAutomaticPing:   true,

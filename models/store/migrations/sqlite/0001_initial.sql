@@ -95,7 +95,8 @@ CREATE INDEX jobs_tenant_state ON jobs (tenant_id, state, seq);
 CREATE INDEX jobs_state ON jobs (state, seq);
 -- The head of a tenant's queue.
 CREATE INDEX jobs_waiting ON jobs (tenant_id, priority DESC, seq) WHERE state = 'queued' AND phase = 'waiting';
-CREATE INDEX jobs_deadline ON jobs (deadline_at) WHERE state = 'queued' AND deadline_at IS NOT NULL;
+-- Led by state although that is always 'queued': else SQLite prefers jobs_state and sorts the whole queue.
+CREATE INDEX jobs_deadline ON jobs (state, deadline_at) WHERE state = 'queued' AND deadline_at IS NOT NULL;
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 -- How long recent jobs of a workflow took.
 CREATE INDEX jobs_durations ON jobs (workflow_slug, seq) WHERE state = 'succeeded';
@@ -144,7 +145,7 @@ CREATE TABLE attempts (
     node_times     TEXT NOT NULL,
     UNIQUE (job_id, number)
 );
-CREATE INDEX attempts_open ON attempts (created_at) WHERE ended_at IS NULL;
+CREATE INDEX attempts_open ON attempts (created_at, id) WHERE ended_at IS NULL;
 
 -- An asset may outlive the job it came with: another job may use it as its medium.
 CREATE TABLE assets (

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"comfyfleet/models"
+)
+
+func TestEveryConnectionIsSetUpAsAsked(t *testing.T) {
+	s := openTest(t)
+	for range 2 {
+		for pool, readOnly := range map[string]int{"reads": 1, "writes": 0} {
+			db := s.reads
+			if pool == "writes" {
+				db = s.writes
+			}
+			for pragma, want := range map[string]any{"journal_mode": "wal", "synchronous": int64(2), "foreign_keys": int64(1),
+				"page_size": int64(16384), "busy_timeout": int64(5000), "query_only": int64(readOnly)} {
+				var got any
+				require.NoError(t, db.QueryRow("PRAGMA "+pragma).Scan(&got))
+				require.EqualValues(t, want, got, "%s of %s", pragma, pool)
+			}
+		}
+		require.NoError(t, s.Close())
+		s = openAt(t, s.path)
+	}
+}
+
+func TestReadsCannotWrite(t *testing.T) {
+	s := openTest(t)
+	require.ErrorContains(t, s.read(t.Context()).Exec("DELETE FROM settings").Error, "readonly")
+}
+
+func TestAForeignDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "other.db")
+	raw, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path)
+	require.NoError(t, err)
+	_, err = raw.(*sqlite3.SQLiteConn).Exec("PRAGMA page_size=4096; CREATE TABLE x (y)", nil)
+	require.NoError(t, err)
+	require.NoError(t, raw.Close())
+	_, err = Open(t.Context(), "sqlite:"+path, Options{})
+	require.ErrorContains(t, err, "page_size is 4096 and must be 16384")
+}
+
+func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
+	s := openTest(t)
+	require.NoError(t, s.writer.run(t.Context(), func(tx *gorm.DB) error {
+		return tx.Exec("INSERT INTO migrations (id) VALUES ('9999_from_the_future')").Error
+	}))
+	require.NoError(t, s.Close())
+	_, err := Open(t.Context(), "sqlite:"+s.path, Options{})
+	require.ErrorContains(t, err, "a newer comfyfleet")
+}
+
+func TestAnUnknownAddressIsRefusedWithoutItsPassword(t *testing.T) {
+	for _, url := range []string{"", "sqlite:", "postgres://u:secret@db/x", "/var/lib/x.db"} {
+		_, err := Open(t.Context(), url, Options{})
+		require.ErrorContains(t, err, "sqlite:/path", url)
+		require.NotContains(t, err.Error(), "secret")
+	}
+}
+
+func TestOddPathsAreOpenedAsTheyAre(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b?c=%20#d")
+	path := filepath.Join(dir, "x.db")
+	s := openAt(t, path)
+	require.NoError(t, s.SetSetting(t.Context(), "a", "b"))
+	for _, file := range []string{path, path + "-wal"} {
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), file)
+	}
+}
+
+func TestStoredTimesSortAsTimesDo(t *testing.T) {
+	s := openTest(t)
+	dice := rand.New(rand.NewPCG(1, 2))
+	base := time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
+	var want []time.Time
+	for range 300 {
+		// Round fractions of every length, around a new year, in all zones.
+		unit := []time.Duration{1, 1000, 10_000, 100_000_000, time.Second}[dice.IntN(5)]
+		zone := time.FixedZone("", (dice.IntN(27)-12)*3600+dice.IntN(2)*1800)
+		want = append(want, base.Add(unit*time.Duration(dice.IntN(2000))).In(zone))
+	}
+	require.NoError(t, s.writer.run(t.Context(), func(tx *gorm.DB) error {
+		if err := tx.Exec("CREATE TABLE moments (at DATETIME, maybe DATETIME)").Error; err != nil {
+			return err
+		}
+		for i := range want {
+			if err := tx.Exec("INSERT INTO moments VALUES (?, ?)", want[i], &want[i]).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	for i := range want {
+		want[i] = stamp(want[i])
+	}
+	slices.SortFunc(want, time.Time.Compare)
+	for _, column := range []string{"at", "maybe"} {
+		var got []time.Time
+		require.NoError(t, s.read(t.Context()).Table("moments").Order(column).Pluck(column, &got).Error)
+		require.Equal(t, want, got)
+		var older int
+		require.NoError(t, s.read(t.Context()).Raw(fmt.Sprintf("SELECT COUNT(*) FROM moments WHERE %s < ?", column),
+			want[100].In(time.FixedZone("", 5*3600))).Scan(&older).Error)
+		require.Equal(t, slices.Index(want, want[100]), older)
+	}
+}
+
+// TestQueriesUseTheirIndexes looks at the plan of every statement that the methods which must stay fast run.
+func TestQueriesUseTheirIndexes(t *testing.T) {
+	s := openTest(t)
+	addTenant(t, s, "t1")
+	for range 3 {
+		accept(t, s)
+	}
+	ctx := t.Context()
+	now := time.Now()
+	var seen []string
+	capture := func(db *gorm.DB) {
+		seen = append(seen, db.Dialector.Explain(db.Statement.SQL.String(), db.Statement.Vars...))
+	}
+	require.NoError(t, s.reader.Callback().Query().After("gorm:query").Register("capture", capture))
+	require.NoError(t, s.reader.Callback().Row().After("gorm:row").Register("capture", capture))
+	job := accept(t, s)
+	for name, c := range map[string]struct {
+		run   func() error
+		index string
+	}{
+		"job": {func() error { _, err := s.Job(ctx, "t1", job.ID); return err }, "sqlite_autoindex_jobs_1"},
+		"all": {func() error { _, err := s.Jobs(ctx, models.JobFilter{}, models.Page{Before: 9}); return err }, "INTEGER PRIMARY KEY"},
+		"by tenant": {func() error {
+			_, err := s.Jobs(ctx, models.JobFilter{TenantID: "t1"}, models.Page{Before: 9})
+			return err
+		}, "jobs_tenant "},
+		"by state": {func() error { _, err := s.Jobs(ctx, states("", models.JobFailed), models.Page{}); return err }, "jobs_state "},
+		"by both": {func() error {
+			_, err := s.Jobs(ctx, states("t1", models.JobFailed, models.JobExpired), models.Page{Before: 9})
+			return err
+		}, "jobs_tenant_state "},
+		"newer": {func() error {
+			_, err := s.Jobs(ctx, states("t1", models.JobRunning), models.Page{After: 9})
+			return err
+		}, "jobs_tenant_state "},
+		"counts":         {func() error { _, err := s.Counts(ctx, models.JobFilter{TenantID: "t1"}); return err }, "jobs_tenant_state "},
+		"all counts":     {func() error { _, err := s.Counts(ctx, models.JobFilter{}); return err }, "jobs_state "},
+		"queue":          {func() error { _, err := s.Queue(ctx, 10); return err }, "jobs_waiting"},
+		"position":       {func() error { _, err := s.QueuePosition(ctx, job); return err }, "jobs_waiting"},
+		"oldest":         {func() error { _, _, err := s.OldestWaiting(ctx); return err }, "jobs_state "},
+		"expiry":         {func() error { _, err := s.ExpireJobs(ctx, now, 10); return err }, "jobs_deadline"},
+		"sweep":          {func() error { _, _, err := s.SweepJobs(ctx, now, 10); return err }, "jobs_finished"},
+		"durations":      {func() error { _, err := s.RecentDurations(ctx, "wan", 10); return err }, "jobs_durations"},
+		"open":           {func() error { _, err := s.OpenAttempts(ctx); return err }, "attempts_open"},
+		"due":            {func() error { _, err := s.DueDeliveries(ctx, now, 10); return err }, "deliveries_due"},
+		"next due":       {func() error { _, _, err := s.NextDelivery(ctx); return err }, "deliveries_due"},
+		"deliveries":     {func() error { _, err := s.Deliveries(ctx, "t1", "", 10); return err }, "deliveries_tenant"},
+		"outputs":        {func() error { _, err := s.Outputs(ctx, job.ID); return err }, "sqlite_autoindex_outputs_2"},
+		"attempts":       {func() error { _, err := s.Attempts(ctx, job.ID); return err }, "sqlite_autoindex_attempts_2"},
+		"events":         {func() error { _, err := s.Events(ctx, job.ID, 1, 10); return err }, "PRIMARY KEY"},
+		"idempotency":    {func() error { _, _, err := s.LookupIdempotency(ctx, "t1", "k"); return ignoreNotFound(err) }, "sqlite_autoindex_idempotency_keys_1"},
+		"all deliveries": {func() error { _, err := s.Deliveries(ctx, "", "", 10); return err }, "deliveries_created"},
+	} {
+		seen = nil
+		require.NoError(t, c.run(), name)
+		require.NotEmpty(t, seen, name)
+		plans := ""
+		for _, statement := range slices.Clone(seen) {
+			plan := planOf(t, s, statement)
+			plans += plan
+			require.NotContains(t, plan, "TEMP B-TREE", "%s: %s", name, statement)
+			require.NotRegexp(t, `SCAN jobs\n`, plan, "%s: %s", name, statement)
+		}
+		require.Contains(t, plans, c.index, "%s: %s", name, plans)
+	}
+}
+
+func planOf(t *testing.T, s *Store, statement string) (plan string) {
+	t.Helper()
+	rows, err := s.reads.Query("EXPLAIN QUERY PLAN " + statement)
+	require.NoError(t, err, statement)
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
+		plan += detail + "\n"
+	}
+	require.NoError(t, rows.Err())
+	return plan
+}
+
+func states(tenantID string, list ...models.JobState) models.JobFilter {
+	return models.JobFilter{TenantID: tenantID, States: list}
+}
+
+func ignoreNotFound(err error) error {
+	if models.ErrorCode(err) == models.CodeNotFound {
+		return nil
+	}
+	return err
+}
