@@ -57,21 +57,23 @@ type Worker struct {
 	// Models are the model files that its last prompts loaded, newest first.
 	Models []ResidentModel
 	// RSS is the process's memory in bytes, 0 when unknown.
-	RSS          int64
-	JobsDone     int
-	Restarts     int // since this server started
-	Exits        []WorkerExit
-	Card         *Card      // nil when it has none of ours
-	Telemetry    *Telemetry // newest; nil without a driver
-	VRAMTotal    int64      // as the engine says, bytes; 0 unknown
-	VRAMFree     int64
-	Adopted      bool // taken over from an earlier server
-	WantDrain    bool
-	WantDisabled bool
+	RSS       int64
+	JobsDone  int
+	Restarts  int // since this server started
+	Exits     []WorkerExit
+	Card      *Card      // nil when it has none of ours
+	Telemetry *Telemetry // newest; nil without a driver
+	VRAMTotal int64      // as the engine says, bytes; 0 unknown
+	VRAMFree  int64
+	Adopted   bool // taken over from an earlier server
+	// EngineSimulated says that the engine calls itself our simulator, whoever runs it.
+	EngineSimulated bool
+	WantDrain       bool
+	WantDisabled    bool
 }
 
 // Simulated reports whether its results are not real.
-func (w Worker) Simulated() bool { return w.Kind == WorkerSimulated }
+func (w Worker) Simulated() bool { return w.Kind == WorkerSimulated || w.EngineSimulated }
 
 // ResidentModel is a model file that a worker probably holds in memory.
 type ResidentModel struct {
