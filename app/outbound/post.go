@@ -16,6 +16,8 @@ const maxAnswer = 4 << 10
 type Answer struct {
 	// Status is the HTTP status; a redirect is answered as such.
 	Status int
+	// Location is where a redirect points, "" for none.
+	Location string
 	// Body is its beginning, 4 kB at most.
 	Body []byte
 	// Latency is from the call until the status came; also set with an error.
@@ -54,5 +56,5 @@ func (c *Client) Post(ctx context.Context, url string, header http.Header, body 
 	defer answer.Body.Close()
 	// The status decides; a body that drips or breaks off is kept as far as it came.
 	kept, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	return Answer{Status: answer.StatusCode, Body: kept, Latency: latency}, nil
+	return Answer{Status: answer.StatusCode, Location: answer.Header.Get("Location"), Body: kept, Latency: latency}, nil
 }

@@ -37,6 +37,7 @@ func TestPostFollowsNoRedirect(t *testing.T) {
 		a, err := loopback(t).Post(t.Context(), url, nil, []byte("{}"), time.Second)
 		require.NoError(t, err)
 		assert.Equal(t, status, a.Status)
+		assert.Equal(t, target, a.Location)
 	}
 	assert.Zero(t, elsewhere.Load())
 }
