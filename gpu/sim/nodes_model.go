@@ -194,7 +194,7 @@ func (c *call) stepTime(l latent) time.Duration {
 }
 
 // videoStepFactor makes the bundled video job take about 20 s at the default speed.
-const videoStepFactor = 8
+const videoStepFactor = 6
 
 // sample takes the steps from start to end of total and returns the sampled latent.
 func (c *call) sample(l latent, model weights, start, end, total int) (latent, error) {
