@@ -102,6 +102,7 @@ func (x *execution) run(ctx context.Context) Outcome {
 		}
 	} else {
 		x.sentAt, x.heard = x.now(), x.now()
+		x.sentNS.Store(x.sentAt.UnixNano())
 		if x.task.Started {
 			x.startAt = x.now()
 		}

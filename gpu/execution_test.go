@@ -354,10 +354,9 @@ func TestAFencedPromptIsNotSentAndAFencedStartIsInterrupted(t *testing.T) {
 func TestInputFilesAreThereBeforeThePromptAndGoneAfterIt(t *testing.T) {
 	inRig(t, nil, func(r *rig) {
 		w := r.m.byName["sim0"]
-		open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("pixels")), nil }
 		file := filepath.Join(w.dirs.input, "job", "0.png")
 		r.engine.with(func(e *fakeEngine) { e.submitHook = func(string) { require.FileExists(t, file) } })
-		f := r.execute(Task{AttemptID: "a", JobID: "job", Media: []Media{{File: "0.png", Open: open}}})
+		f := r.execute(Task{AttemptID: "a", JobID: "job", Media: []Media{{File: "0.png", Open: pixels}}})
 		made := filepath.Join(w.dirs.output, "a")
 		require.NoError(t, os.MkdirAll(made, 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(made, "x.png"), []byte("out"), 0o600))
@@ -422,4 +421,8 @@ func TestAFreshProcessIsStartedOnlyWhenTheOldOneWasUsed(t *testing.T) {
 		r.engine.finish(success)
 		r.outcome(f, 0)
 	})
+}
+
+func pixels(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("pixels")), nil
 }

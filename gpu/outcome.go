@@ -144,7 +144,7 @@ func (x *execution) lost() Outcome {
 	x.read() // what the engine still said
 	hit := e.victim == "" || e.victim == x.task.AttemptID
 	unseen := e.cause == models.CauseCrashed || e.cause == models.CauseUnreachable
-	if hit && unseen && x.startAt.IsZero() && x.first() {
+	if hit && unseen && x.startAt.IsZero() && x.s.head == x {
 		x.markStarted(x.sentAt) // it was the only one that could execute
 	}
 	out := x.outcome(x.now())
@@ -161,22 +161,9 @@ func (x *execution) lost() Outcome {
 	return out
 }
 
-// first reports whether no other prompt of ours was before this one on the engine.
+// first reports whether no other prompt of ours is before this one on the engine.
 func (x *execution) first() bool {
 	x.s.mu.Lock()
 	defer x.s.mu.Unlock()
-	for _, other := range x.s.runs {
-		if other != x && (other.begun.Load() || other.sent().Before(x.sentAt)) {
-			return false
-		}
-	}
-	return !x.sentAt.IsZero()
-}
-
-// sent is when the prompt was sent, far ahead when it was not.
-func (x *execution) sent() time.Time {
-	if ns := x.sentNS.Load(); ns != 0 {
-		return time.Unix(0, ns)
-	}
-	return time.Unix(1<<40, 0)
+	return x.s.firstLocked() == x
 }

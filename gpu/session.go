@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -32,7 +33,8 @@ type session struct {
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	ending ending // valid once ctx has ended
+	ending ending     // valid once ctx has ended
+	head   *execution // which prompt executed at the end, as far as one can know; valid once ctx has ended
 
 	// jobs and outdated belong to the worker's goroutine.
 	jobs     int
@@ -74,8 +76,25 @@ func (s *session) begin() {
 
 // finish ends the session and tells its prompts why.
 func (s *session) finish(e ending) {
+	s.mu.Lock()
+	s.head = s.firstLocked() // now: the first to leave would make the second look like it
+	s.mu.Unlock()
 	s.ending = e
 	s.cancel()
+}
+
+// firstLocked is the prompt that executes, or was sent first; nil when none was sent.
+func (s *session) firstLocked() (first *execution) {
+	best := int64(math.MaxInt64)
+	for _, x := range s.runs {
+		if x.begun.Load() {
+			return x
+		}
+		if sent := x.sentNS.Load(); sent != 0 && sent < best {
+			first, best = x, sent
+		}
+	}
+	return first
 }
 
 // wait returns when the session's goroutines have ended, answering calls meanwhile: they may be in one.

@@ -43,17 +43,19 @@ func (s *session) unowned() (again bool) {
 	}
 	grace := s.w.m.cfg.Now().Before(s.began.Add(s.w.m.cfg.ResumeGrace))
 	var left []string
+	// Those that wait come first: the end of the running one would begin them.
+	for _, item := range q.Pending {
+		if !ours(item.PromptID) {
+			left = append(left, item.PromptID)
+			s.drop(ctx, grace, item.PromptID, s.engine.Unqueue)
+		}
+	}
 	running := false
-	for i, item := range append(q.Running, q.Pending...) {
-		if ours(item.PromptID) {
-			continue
-		}
-		left = append(left, item.PromptID)
-		if i < len(q.Running) {
+	for _, item := range q.Running {
+		if !ours(item.PromptID) {
 			running = true
-		}
-		if !grace {
-			s.drop(ctx, item.PromptID, i < len(q.Running))
+			left = append(left, item.PromptID)
+			s.drop(ctx, grace, item.PromptID, s.engine.Interrupt)
 		}
 	}
 	again = s.track(left)
@@ -75,14 +77,13 @@ func (s *session) unowned() (again bool) {
 	return again
 }
 
-func (s *session) drop(ctx context.Context, id string, running bool) {
-	var err error
-	if running {
-		err = s.engine.Interrupt(ctx, id)
-	} else {
-		err = s.engine.Unqueue(ctx, id)
+// drop takes a prompt out of the engine unless the grace still lasts.
+func (s *session) drop(ctx context.Context, grace bool, id string, by func(ctx context.Context, id string) error) {
+	if grace {
+		return
 	}
-	s.w.log.Info("clear an unclaimed prompt", "prompt", id, "running", running, "error", err)
+	err := by(ctx, id)
+	s.w.log.Info("clear an unclaimed prompt", "prompt", id, "error", err)
 }
 
 // track remembers the prompts that have no owner, and reports whether there are or were any.

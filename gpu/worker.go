@@ -207,8 +207,8 @@ func (w *worker) settle() {
 	default:
 		w.set(models.WorkerReady, "")
 	}
-	// Staged prompts would only delay a worker that is to end; they run elsewhere at once.
-	if w.state == models.WorkerDraining {
+	// What is staged would hold up an operator; it runs elsewhere at once.
+	if w.wish.disabled || w.wish.drain {
 		for _, x := range w.runs {
 			x.stop(models.CauseTakenBack)
 		}
@@ -235,6 +235,9 @@ func (w *worker) wearOut() string {
 func (w *worker) leaveReason() *ending {
 	if len(w.runs) > 0 || (w.spec.local() && w.foreign != "") {
 		return nil
+	}
+	if w.adopted && w.m.cfg.Now().Before(w.sess.began.Add(w.m.cfg.ResumeGrace)) {
+		return nil // the prompts in it may not have been claimed yet
 	}
 	switch why := w.wearOut(); {
 	case w.wish.disabled:
