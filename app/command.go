@@ -53,7 +53,8 @@ func (s *session) actRaw(verb string, args any) (json.RawMessage, error) {
 	}
 	unlock, err := store.LockDir(s.settings.DataDir)
 	if err != nil {
-		if models.ErrorCode(err) != models.CodeConflict {
+		var held *store.LockedError
+		if !errors.As(err, &held) {
 			return nil, err
 		}
 		return callControl(s.ctx, s.settings.DataDir, verb, args)

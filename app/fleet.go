@@ -28,7 +28,7 @@ func fleetConfig(s *config.Settings, log *slog.Logger) (cfg gpu.Config, closeCar
 		ComfyUI: gpu.ComfyUI{Dir: s.ComfyUIDir, Python: s.ComfyUIPython, Args: strings.Fields(s.ComfyUIArgs), ModelsDir: s.ModelsDir},
 		SimArgv: []string{self, "sim"}, SimArgs: strings.Fields(s.SimArgs),
 		Shim:       []string{self, "run-worker"},
-		NewEngine:  func(url string) gpu.Engine { return comfy.New(url, comfy.Options{Log: log}) },
+		NewEngine:  func(url string) gpu.Engine { return comfy.New(url, comfy.Options{}) },
 		OnShutdown: gpu.OnShutdown(s.OnShutdown), ShutdownGrace: s.ShutdownGrace,
 		StartTimeout: s.StartTimeout, StallAfter: s.StallAfter, Previews: true, Log: log, Now: now,
 	}

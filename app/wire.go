@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,6 @@ import (
 	"comfyfleet/app/outbound"
 	"comfyfleet/app/server"
 	"comfyfleet/app/storage"
-	"comfyfleet/app/web"
 	"comfyfleet/app/webhooks"
 	"comfyfleet/gpu"
 	"comfyfleet/gpu/comfy"
@@ -38,6 +38,9 @@ var (
 	_ webhooks.Store = (*store.Store)(nil)
 )
 
+// shutdownLimit is how long requests may take to finish after a stop.
+const shutdownLimit = 10 * time.Second
+
 // service is a running comfyfleet: every part, joined.
 type service struct {
 	settings *config.Settings
@@ -51,7 +54,9 @@ type service struct {
 	server   *server.Server
 	admin    *admin
 	secrets  []secret // made at this start, to be revealed
-	unlock   func() error
+
+	closeCards func()
+	unlock     func() error
 }
 
 // newService opens everything that s names. Close it when it does not run.
@@ -92,12 +97,14 @@ func newService(ctx context.Context, s *config.Settings, log *slog.Logger) (svc 
 func (svc *service) joinFleet(ctx context.Context) (err error) {
 	s := svc.settings
 	client := outbound.New(outbound.Options{Allow: s.OutboundAllow, UserAgent: "comfyfleet/" + version})
-	cfg, err := fleetConfig(s, svc.log)
+	cfg, closeCards, err := fleetConfig(s, svc.log)
 	if err != nil {
 		return err
 	}
+	svc.closeCards = closeCards
+	describeFleet(cfg.Workers, svc.log)
 	cfg.Records = workerRecords{svc.store}
-	cfg.OnNodeDefs = func(raw []byte) {
+	cfg.OnNodeDefs = func(raw json.RawMessage, _ string) {
 		if err := svc.jobs.SetNodeDefs(raw); err != nil {
 			svc.log.Warn("node definitions of a worker", "error", err)
 		}
@@ -136,28 +143,70 @@ func (svc *service) loadNodeDefs(ctx context.Context) error {
 
 // joinEdges makes the HTTP side.
 func (svc *service) joinEdges(ctx context.Context) error {
-	return errors.New("unwritten")
+	s := svc.settings
+	svc.server = server.New(ctx, server.Config{
+		Log: svc.log, TrustedProxies: s.TrustedProxies, MaxConnections: connectionLimit(), Now: now,
+	})
+	signer, err := loadSigner(ctx, svc.store)
+	if err != nil {
+		return err
+	}
+	return api.Register(svc.server, api.Deps{
+		Keys: svc.keys, Jobs: svc.jobs, Follow: api.FollowJobs(svc.jobs), Blobs: api.StoreBlobs(svc.blobs),
+		Library: svc.store, Usage: svc.store, Fleet: svc.fleet, Signer: signer,
+		FreeDisk:    func() (uint64, bool) { return svc.blobs.Free(ctx) },
+		MinFreeDisk: uint64(s.MinFreeDisk), PublicURL: s.PublicURL, Version: version,
+		Rates: api.Rates{Submit: int(s.RateSubmit), Status: int(s.RateStatus), Manage: int(s.RateManage)},
+		Now:   now, NewID: uuid.NewString,
+	})
 }
 
-// run serves until ctx ends, then stops in order: no new requests, no new placements, the last words of every attempt,
-// the workers, the outbox. ready is called when requests are answered.
-func (svc *service) run(ctx context.Context, ready func()) error {
+// run serves until ctx ends, then stops in order: no new requests and placements, the last words of every attempt, the
+// workers, and last the outbox, which may have a webhook to send for each of them. listening is called with the address
+// when requests are answered.
+func (svc *service) run(ctx context.Context, listening func(address string)) error {
 	defer svc.close()
-	var group errgroup.Group
-	stage := func(name string, stop context.Context, run func(context.Context) error) <-chan struct{} {
-		done := make(chan struct{})
-		group.Go(func() error {
-			defer close(done)
-			if err := run(stop); err != nil && !errors.Is(err, context.Canceled) {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-		return done
+	late, endLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLate()
+	var after errgroup.Group
+	after.Go(func() error { return svc.outbox.Run(late) })
+	after.Go(func() error {
+		svc.keys.Run(late, func(err error) { svc.log.Warn("last use of keys", "error", err) })
+		return nil
+	})
+
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return svc.fleet.Run(gctx) })
+	group.Go(func() error { return svc.jobs.Run(gctx) })
+	group.Go(func() error { return serveControl(gctx, svc.settings.DataDir, svc.admin, svc.log) })
+	group.Go(func() error { return svc.serveHTTP(gctx, listening) })
+	err := group.Wait()
+	endLate()
+	return errors.Join(err, after.Wait())
+}
+
+// serveHTTP answers requests until ctx ends, then lets those that run finish within shutdownLimit.
+func (svc *service) serveHTTP(ctx context.Context, listening func(address string)) error {
+	l, err := net.Listen("tcp", svc.settings.Listen)
+	if err != nil {
+		return err
 	}
-	_ = stage
-	_ = ready
-	return group.Wait()
+	address := l.Addr().String()
+	svc.log.Info("listening", "address", address, "version", version)
+	listening(address)
+	served := make(chan error, 1)
+	go func() { served <- svc.server.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
+	defer cancel()
+	if err := svc.server.Shutdown(stop); err != nil {
+		svc.log.Warn("requests were cut off", "error", err)
+	}
+	return <-served
 }
 
 // close gives back what newService took, in the reverse order.
@@ -168,6 +217,9 @@ func (svc *service) close() {
 		if err := svc.keys.Flush(ctx); err != nil {
 			svc.log.Warn("last use of keys", "error", err)
 		}
+	}
+	if svc.closeCards != nil {
+		svc.closeCards()
 	}
 	if svc.blobs != nil {
 		svc.blobs.Close()
@@ -181,8 +233,3 @@ func (svc *service) close() {
 		}
 	}
 }
-
-func (svc *service) path(name string) string { return filepath.Join(svc.settings.DataDir, name) }
-
-var _ = api.Register
-var _ = web.Register
