@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -68,10 +69,18 @@ func (s *Settings) StorageURL() string {
 	return "file:" + filepath.Join(s.DataDir, "blobs")
 }
 
-// Public is PublicURL without a trailing slash, or what follows from the address that is listened on.
+// Public is PublicURL without a trailing slash, or what follows from the address that is listened on. A server that
+// listens everywhere is called localhost: any better name is for the operator to say.
 func (s *Settings) Public(listening string) string {
 	if s.PublicURL != "" {
 		return strings.TrimRight(s.PublicURL, "/")
 	}
-	return "http://" + listening
+	host, port, err := net.SplitHostPort(listening)
+	if err != nil {
+		return "http://" + listening
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
