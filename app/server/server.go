@@ -139,6 +139,9 @@ func (s *Server) Serve(ln net.Listener) error {
 // Draining reports whether Shutdown has begun.
 func (s *Server) Draining() bool { return s.draining.Load() }
 
+// Stopping is closed when Shutdown begins. What waits for longer than an answer takes stops waiting then.
+func (s *Server) Stopping() <-chan struct{} { return s.streams.Done() }
+
 // Context is the parent of what outlives a request but not the server.
 func (s *Server) Context() context.Context { return s.ctx }
 
