@@ -187,7 +187,7 @@ func (c *Client) finish(ctx context.Context, req Request, out string, row *Row, 
 		return nil
 	}
 	for _, output := range job.Outputs {
-		row.Note("fetching " + output.Filename)
+		row.Show("fetching " + output.Filename)
 		path, err := c.Download(ctx, job.ID, output, out)
 		if err != nil {
 			return fmt.Errorf("job %s: %w", job.ID, err)

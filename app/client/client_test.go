@@ -167,6 +167,7 @@ func TestFollowListensToEvents(t *testing.T) {
 	s.events = stream(
 		"id: 3\nevent: status\ndata: {\"status\":\"running\"}",
 		"event: progress\ndata: {\"progress\":42,\"nodes_done\":1,\n"+"data: \"nodes_total\":4,\"current_node\":\"2\"}",
+		"event: status\ndata: {\"status\":\"running\",\"progress\":0}",
 		"event: preview\ndata: {\"status\":\"nonsense\"}",
 		"event: progress\ndata: not JSON",
 		"id: 4\nevent: status\ndata: {\"status\":\"completed\",\"progress\":100,\"current_node\":null}",
@@ -180,6 +181,7 @@ func TestFollowListensToEvents(t *testing.T) {
 	require.Equal(t, 42, seen[2].Progress)
 	require.Equal(t, "2", *seen[2].CurrentNode)
 	require.Equal(t, 4, seen[2].NodesTotal)
+	require.Equal(t, 42, seen[3].Progress, "it never goes back")
 	require.Nil(t, seen[len(seen)-1].CurrentNode)
 	require.Equal(t, 100, seen[len(seen)-1].Progress)
 }

@@ -106,21 +106,28 @@ func (r *Row) Update(j Job) {
 	if j.Status == StatusRunning && r.started.IsZero() {
 		r.started = d.now()
 	}
-	if !d.terminal && (r.said != j.Status || j.Progress >= r.saidAt+lineStep) {
+	if !d.terminal && !j.Final() && (r.said != j.Status || j.Progress >= r.saidAt+lineStep) {
 		r.said, r.saidAt = j.Status, j.Progress
 		d.println(r.name + ": " + strings.Join(r.words(), ", "))
 	}
 	d.draw(changed)
 }
 
-// Note shows words in place of the job's state until its next update, such as why a call is repeated.
+// Note says in words what is in the way, such as why a call is repeated, until the job's next update.
 func (r *Row) Note(text string) {
+	r.Show(text)
+	r.display.mu.Lock()
+	defer r.display.mu.Unlock()
+	if !r.display.terminal {
+		r.display.println(r.name + ": " + clean(text))
+	}
+}
+
+// Show puts words in place of the job's state on the live line, and nowhere else.
+func (r *Row) Show(text string) {
 	r.display.mu.Lock()
 	defer r.display.mu.Unlock()
 	r.note = clean(text)
-	if !r.display.terminal {
-		r.display.println(r.name + ": " + r.note)
-	}
 	r.display.draw(true)
 }
 
@@ -194,7 +201,10 @@ func (r *Row) words() []string {
 	default:
 		return []string{j.Status, clock(since)}
 	}
-	words := []string{fmt.Sprintf("%3d%%", j.Progress), fmt.Sprintf("node %d/%d", j.NodesDone, j.NodesTotal)}
+	words := []string{fmt.Sprintf("%3d%%", j.Progress)}
+	if j.NodesTotal > 0 {
+		words = append(words, fmt.Sprintf("node %d/%d", j.NodesDone, j.NodesTotal))
+	}
 	if j.CurrentNode != nil {
 		words = append(words, r.node(*j.CurrentNode))
 	}
@@ -212,6 +222,9 @@ func (r *Row) words() []string {
 // node names the node that runs, by class where the graph is known, with its step counter.
 func (r *Row) node(id string) string {
 	name := clean(r.classes[id])
+	if r.job.CurrentClass != nil {
+		name = clean(*r.job.CurrentClass)
+	}
 	if name == "" {
 		name = "at node " + clean(id)
 	}

@@ -95,13 +95,14 @@ func (c *Client) listen(ctx context.Context, job *Job, last *string, each func(J
 	return heard, err
 }
 
-// merge takes over the fields that an event carries. Progress never goes back within a stream.
+// merge takes over the fields that an event carries. Stored steps that come after a snapshot are older than its
+// progress, which never goes back.
 func (j *Job) merge(data string) {
 	next := *j
 	if json.Unmarshal([]byte(data), &next) != nil {
 		return // not for us
 	}
-	next.ID = j.ID
+	next.ID, next.Progress = j.ID, max(j.Progress, next.Progress)
 	*j = next
 }
 

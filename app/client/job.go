@@ -25,6 +25,7 @@ type Job struct {
 	NodesTotal    int             `json:"nodes_total"`
 	NodesDone     int             `json:"nodes_done"`
 	CurrentNode   *string         `json:"current_node"`
+	CurrentClass  *string         `json:"current_class"`
 	QueuePosition *int            `json:"queue_position"`
 	WaitingReason *string         `json:"waiting_reason"`
 	Stalled       bool            `json:"stalled"`
