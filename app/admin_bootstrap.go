@@ -25,11 +25,7 @@ func (a *admin) ensureDefaultTenant(ctx context.Context) error {
 	if models.ErrorCode(err) != models.CodeNotFound {
 		return err
 	}
-	tenant, err := a.newTenant(models.DefaultTenant)
-	if err != nil {
-		return err
-	}
-	return a.store.CreateTenant(ctx, tenant)
+	return a.store.CreateTenant(ctx, a.newTenant(models.DefaultTenant))
 }
 
 // bootstrap makes what a first start needs: the default tenant, a key and an operator. It answers the secrets that it

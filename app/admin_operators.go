@@ -18,9 +18,6 @@ func (o operatorArgs) check() error {
 	if !strings.Contains(o.Email, "@") || len(o.Email) > 254 {
 		return models.FieldErrorf(models.CodeInvalid, "", "email", "must be an e-mail address")
 	}
-	if o.Password != "" && len(o.Password) < 12 {
-		return models.FieldErrorf(models.CodeInvalid, "", "password", "must have at least 12 characters")
-	}
 	if o.Role != "" && !o.Role.Allows(models.RoleViewer) {
 		return models.FieldErrorf(models.CodeInvalid, "", "role", "must be admin, operator or viewer")
 	}

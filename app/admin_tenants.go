@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"regexp"
 	"strings"
 	"time"
 
 	"comfyfleet/app/auth"
+	"comfyfleet/app/webhooks"
 	"comfyfleet/models"
 )
 
@@ -24,25 +23,15 @@ func (a *admin) createTenant(ctx context.Context, t tenantArgs) (any, error) {
 	if !tenantName.MatchString(t.Name) {
 		return nil, models.FieldErrorf(models.CodeInvalid, "bad_name", "name", "must be 1 to 63 lower-case letters, digits and hyphens")
 	}
-	tenant, err := a.newTenant(t.Name)
-	if err != nil {
-		return nil, err
-	}
+	tenant := a.newTenant(t.Name)
 	if err := a.store.CreateTenant(ctx, tenant); err != nil {
 		return nil, err
 	}
 	return tenant, a.audit(ctx, "tenant.create", t.Name, "")
 }
 
-func (a *admin) newTenant(name string) (models.Tenant, error) {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return models.Tenant{}, err
-	}
-	return models.Tenant{
-		ID: a.newID(), Name: name, CreatedAt: a.now(), Weight: 1,
-		WebhookSecret: "whsec_" + base64.StdEncoding.EncodeToString(secret),
-	}, nil
+func (a *admin) newTenant(name string) models.Tenant {
+	return models.Tenant{ID: a.newID(), Name: name, CreatedAt: a.now(), Weight: 1, WebhookSecret: webhooks.NewSecret()}
 }
 
 func (a *admin) listTenants(ctx context.Context, _ tenantArgs) (any, error) {

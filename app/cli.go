@@ -68,6 +68,9 @@ func parse(c *cli, args []string, stdout, stderr io.Writer) (*kong.Context, erro
 			return nil, err
 		}
 	}
+	if err := config.Check(file, os.LookupEnv); err != nil {
+		return nil, fmt.Errorf("settings:\n%w", err)
+	}
 	exited := -1
 	parser, err := kong.New(c, kong.Name("comfyfleet"), kong.Writers(stdout, stderr), kong.Resolvers(config.Resolver(file)),
 		kong.Description("Turns the GPUs you own into a multi-tenant ComfyUI service."),

@@ -81,7 +81,7 @@ func (s *session) operator(verb string, args operatorArgs) error {
 // by every process of the machine.
 func (s *session) readPassword() (string, error) {
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		fmt.Fprint(s.stderr, "Password (at least 12 characters): ")
+		fmt.Fprint(s.stderr, "Password (at least 8 characters): ")
 		b, err := term.ReadPassword(int(os.Stdin.Fd()))
 		fmt.Fprintln(s.stderr)
 		return string(b), err

@@ -17,6 +17,7 @@ import (
 // the test: a new one takes a decision about its place.
 var layers = map[string][]string{
 	"app":                    {"*"},
+	"app/bench":              {"*"}, // a program of its own: it measures the whole from outside and parts from inside
 	"app/api":                {"app/jobs", "app/server", "app/auth", "app/storage", "app/lift", "models", "workflows"},
 	"app/web":                {"app/jobs", "app/server", "app/auth", "app/storage", "app/lift", "models", "workflows", "views", "static"},
 	"app/server":             {"app/auth", "models"},
@@ -38,7 +39,8 @@ var layers = map[string][]string{
 	"gpu/comfy":              {"gpu"},
 	"gpu/proc":               {},
 	"gpu/nvidia":             {"models"},
-	"gpu/sim":                {"workflows"},
+	"gpu/sim":                {"workflows", "gpu/sim/mp4"},
+	"gpu/sim/mp4":            {},
 }
 
 // homes says where a family of libraries may be imported, by import path prefix. The longest prefix decides.
