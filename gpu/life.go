@@ -86,6 +86,11 @@ func (w *worker) awaitReady(ctx context.Context) *ending {
 	ready := make(chan EngineInfo, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer func() {
+		if w.sess == nil {
+			closeEngine(engine)
+		}
+	}()
 	go probeUntilReady(inner, engine, w.m.cfg.Probe.Timeout, ready)
 
 	silent := time.NewTimer(w.m.cfg.StartTimeout)

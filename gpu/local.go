@@ -21,12 +21,18 @@ func (m *Manager) OpenOutput(ctx context.Context, worker string, f FileRef) (io.
 	}
 	var body io.ReadCloser
 	var size int64
+	finish := func() {}
 	if w.spec.local() {
 		body, size, err = openBeneath(w.dirs.of(f.Type), f)
 	}
 	// Arguments of the operator's own may have moved a local engine's directories.
 	if url := w.snap.Load().URL; !w.spec.local() || (errors.Is(err, fs.ErrNotExist) && url != "" && w.snap.Load().State.Up()) {
-		body, size, err = m.cfg.NewEngine(url).View(ctx, f)
+		engine := m.cfg.NewEngine(url)
+		if body, size, err = engine.View(ctx, f); err != nil {
+			closeEngine(engine)
+		} else {
+			finish = func() { closeEngine(engine) }
+		}
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("open %s of %s: %w", f.Filename, worker, err)
@@ -34,6 +40,7 @@ func (m *Manager) OpenOutput(ctx context.Context, worker string, f FileRef) (io.
 	w.readers.Add(1)
 	w.mark()
 	return &outputReader{ReadCloser: body, done: sync.OnceFunc(func() {
+		finish()
 		w.readers.Add(-1)
 		w.mark()
 	})}, size, nil

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"context"
+	"io"
 	"math"
 	"sync"
 	"time"
@@ -111,11 +112,19 @@ func (s *session) wait(calls <-chan func()) {
 		case f := <-calls:
 			f()
 		case <-done:
+			closeEngine(s.engine)
 			return
 		case <-limit.C:
 			s.w.log.Error("an engine call does not end")
 			return
 		}
+	}
+}
+
+// closeEngine gives back an engine client's connections, if it holds any.
+func closeEngine(e Engine) {
+	if c, ok := e.(io.Closer); ok {
+		_ = c.Close() // nothing was being written
 	}
 }
 
