@@ -159,6 +159,16 @@ type got struct {
 // dial opens a socket; first is sent as its first message.
 func (r *rig) dial(clientID string, first ...string) *socket {
 	r.t.Helper()
+	s := r.dialQuiet(clientID, first...)
+	if len(first) > 0 && strings.Contains(first[0], "feature_flags") {
+		s.wait("feature flags", func(g got) bool { return g.kind == "feature_flags" })
+	}
+	return s
+}
+
+// dialQuiet opens a socket and waits for its first status only.
+func (r *rig) dialQuiet(clientID string, first ...string) *socket {
+	r.t.Helper()
 	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.base, "http")+"/ws?clientId="+url.QueryEscape(clientID), nil)
 	require.NoError(r.t, err)
 	s := &socket{t: r.t, id: clientID, conn: conn}
@@ -175,10 +185,13 @@ func (r *rig) dial(clientID string, first ...string) *socket {
 		<-done
 	})
 	s.wait("its first status", func(g got) bool { return g.kind == "status" && g.data["sid"] != nil })
-	if len(first) > 0 && strings.Contains(first[0], "feature_flags") {
-		s.wait("feature flags", func(g got) bool { return g.kind == "feature_flags" })
-	}
 	return s
+}
+
+// awaitSockets waits until the server's table has so many sockets.
+func (r *rig) awaitSockets(n int) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { return r.sim.Sockets() == n }, 5*time.Second, time.Millisecond)
 }
 
 func (s *socket) read() {

@@ -1,8 +1,8 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
-	"image/color"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,21 +76,28 @@ func runSimSleep(c *call) (*result, error) {
 }
 
 func runSimRaise(c *call) (*result, error) {
-	if !c.s.limited(c.node.class, c.int("times")) {
+	if !c.s.limited(c.node.class+c.str("key"), c.int("times")) {
 		return c.image()
 	}
 	switch kind := c.str("kind"); kind {
 	case "cuda_oom":
-		return nil, &raise{kind: "torch.OutOfMemoryError", text: c.str("message"), memory: true}
+		return nil, &raise{kind: "torch.OutOfMemoryError", text: c.message(), memory: true}
 	case "SystemExit", "KeyboardInterrupt":
 		return nil, errThreadDied
 	default:
-		return nil, raisef(kind, "%s", c.str("message"))
+		return nil, &raise{kind: kind, text: c.message()}
 	}
 }
 
+// message is the text of an exception.
+func (c *call) message() string { return cmp.Or(c.str("message"), "boom") }
+
 func runSimOOM(c *call) (*result, error) {
-	if c.s.limited(c.node.class, c.int("times")) {
+	times := 1
+	if _, given := c.in["times"]; given {
+		times = c.int("times")
+	}
+	if c.s.limited(c.node.class+c.str("key"), times) {
 		return nil, outOfMemory()
 	}
 	return c.image()
@@ -105,7 +112,7 @@ func (c *call) due() (bool, error) {
 	if !c.flag("once") {
 		return true, nil
 	}
-	return c.s.once(c.node.class)
+	return c.s.once(c.node.class + "-" + c.str("key"))
 }
 
 func runSimCrash(c *call) (*result, error) {
@@ -156,8 +163,8 @@ func runSimText(c *call) (*result, error) {
 
 func runSimList(c *call) (*result, error) {
 	var list []any
-	for i := range c.int("count") {
-		list = append(list, pictures{solid(32, 32, color.RGBA{uint8(40 * i), 90, 160, 255})})
+	for range c.int("count") {
+		list = append(list, c.in["image"])
 	}
 	return give(list)
 }
@@ -178,7 +185,7 @@ func runSimOutput(c *call) (*result, error) {
 	}
 	var items []any
 	for i := range c.int("count") {
-		file := fmt.Sprintf("%s_%05d_.%s", p.name, p.counter+i, outputExtension(kind))
+		file := fmt.Sprintf("%s_%05d_.%s", p.name, p.counter+i, cmp.Or(c.str("extension"), outputExtension(kind)))
 		path := filepath.Join(p.dir, file)
 		if err := c.s.writeFile(path, func(f *os.File) error { return f.Truncate(int64(c.int("bytes"))) }); err != nil {
 			return nil, err

@@ -2,12 +2,14 @@ package sim
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,7 @@ type Server struct {
 	history  *history
 	free     freeRequest
 	lastNode string               // display node that executes
-	counts   map[string]int       // how often a class with a times input has acted
+	counts   map[string]int       // how often a node with a times input has acted
 	prefixes map[[2]string]string // random temp prefix per node id and class
 	poisoned bool                 // the CUDA context is broken
 }
@@ -184,11 +186,11 @@ func (s *Server) definitions(names []string) ordered {
 }
 
 // limited counts an action of a node whose times input bounds it: true while the action is still due.
-func (s *Server) limited(class string, times int) bool {
+func (s *Server) limited(key string, times int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts[class]++
-	return times <= 0 || s.counts[class] <= times
+	s.counts[key]++
+	return times <= 0 || s.counts[key] <= times
 }
 
 // tempPrefix is the random prefix that a preview node keeps for its life.
@@ -211,7 +213,7 @@ func (s *Server) tempPrefix(id, class string) string {
 
 // once creates a marker file in the user directory: true only for the first process of the same directory.
 func (s *Server) once(name string) (bool, error) {
-	f, err := os.OpenFile(s.dirs.user+"/.sim-once-"+name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(filepath.Join(s.dirs.user, ".sim-once-"+hex.EncodeToString([]byte(name))), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
 		return false, nil
 	}

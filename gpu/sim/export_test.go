@@ -1,0 +1,8 @@
+package sim
+
+// Sockets is the size of the table of sockets.
+func (s *Server) Sockets() int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return len(s.hub.sockets)
+}
