@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -56,7 +57,8 @@ var ErrJobsFailed = errors.New("not every job succeeded")
 
 // task is one submission of a batch.
 type task struct {
-	name    string
+	file    string // as given
+	name    string // for the progress line
 	request Request
 	classes map[string]string
 }
@@ -75,6 +77,7 @@ func Submit(ctx context.Context, o SubmitOptions) error {
 	if len(tasks) == 0 {
 		return errors.New("no files to submit")
 	}
+	nameTasks(tasks)
 	if o.Out != "" {
 		if err := os.MkdirAll(o.Out, 0o755); err != nil {
 			return fmt.Errorf("directory for outputs: %w", err)
@@ -92,6 +95,19 @@ func Submit(ctx context.Context, o SubmitOptions) error {
 		return fmt.Errorf("%d of %d failed: %w", failed, len(tasks), ErrJobsFailed)
 	}
 	return nil
+}
+
+// nameTasks calls each by its file's name, or by the whole path where names repeat.
+func nameTasks(tasks []task) {
+	count := map[string]int{}
+	for _, t := range tasks {
+		count[filepath.Base(t.file)]++
+	}
+	for i, t := range tasks {
+		if tasks[i].name = filepath.Base(t.file); count[tasks[i].name] > 1 {
+			tasks[i].name = t.file
+		}
+	}
 }
 
 // runAll runs the tasks, Parallel at a time, and counts those that failed.
@@ -145,7 +161,7 @@ func (o SubmitOptions) report(r Result) {
 // run takes one task from the request to its outputs.
 func (o SubmitOptions) run(ctx context.Context, d *Display, t task) Result {
 	row := d.Add(t.name, t.classes)
-	r := Result{File: t.name, Outputs: []string{}}
+	r := Result{File: t.file, Outputs: []string{}}
 	began := time.Now()
 	err := func() error {
 		c, err := New(Options{Server: o.Server, Key: o.Key, Waiting: func(because error, pause time.Duration) {
@@ -157,7 +173,7 @@ func (o SubmitOptions) run(ctx context.Context, d *Display, t task) Result {
 		defer c.http.CloseIdleConnections()
 		return c.finish(ctx, t.request, o.Out, row, &r)
 	}()
-	r.Seconds = time.Since(began).Round(time.Millisecond).Seconds()
+	r.Seconds = float64(time.Since(began).Milliseconds()) / 1000
 	if err != nil {
 		r.Error = err.Error()
 		row.Done("failed: " + problemText(err))
@@ -215,7 +231,7 @@ func (e *jobError) Error() string { return fmt.Sprintf("job %s: %s", e.job.ID, e
 func problemText(err error) string {
 	text := clean(err.Error())
 	var p *Problem
-	if errors.As(err, &p) {
+	if errors.As(err, &p) && len(p.Errors) > 1 { // one alone is in the text already
 		for _, f := range p.Errors {
 			text += "\n    " + clean(f.Field+": "+f.Detail)
 		}

@@ -95,6 +95,7 @@ func TestABatchTriesEveryFileAndSaysHowManyFailed(t *testing.T) {
 		results = append(results, r)
 	}
 	require.Len(t, results, 3)
+	require.Equal(t, files[0], results[0].File)
 	require.Equal(t, "failed", results[0].Status)
 	require.Equal(t, "job 00000001-job: node 3 raised", results[0].Error)
 	require.Equal(t, "", results[1].JobID)
@@ -127,6 +128,12 @@ func TestABatchKeepsSoManyUnderWay(t *testing.T) {
 	require.NoError(t, Submit(t.Context(), SubmitOptions{Server: s.url, Key: testKey, Files: write(t, pairs...), Parallel: 3, Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}}))
 	require.EqualValues(t, 3, most.Load())
 	require.Len(t, s.bodies, 9)
+}
+
+func TestFilesOfOneNameAreToldApart(t *testing.T) {
+	tasks := []task{{file: "a/w.json"}, {file: "b/w.json"}, {file: "b/x.json"}}
+	nameTasks(tasks)
+	require.Equal(t, []string{"a/w.json", "b/w.json", "x.json"}, []string{tasks[0].name, tasks[1].name, tasks[2].name})
 }
 
 func TestNothingIsSentWhenAnArgumentIsWrong(t *testing.T) {

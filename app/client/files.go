@@ -16,7 +16,7 @@ func (o SubmitOptions) task(file string) (task, error) {
 	if err != nil {
 		return task{}, err
 	}
-	t := task{name: filepath.Base(file)}
+	t := task{file: file}
 	if t.request, err = readRequest(raw); err != nil {
 		return task{}, fmt.Errorf("%s: %w", file, err)
 	}

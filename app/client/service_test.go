@@ -121,7 +121,7 @@ func refuse(status int, retryAfter, detail string) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(status)
-		fmt.Fprintf(w, `{"title":"t","status":%d,"detail":%q,"code":"c","errors":[{"field":"media[0].data","detail":"is broken"}]}`, status, detail)
+		fmt.Fprintf(w, `{"title":"t","status":%d,"detail":%q,"code":"c","errors":[{"field":"media[0].data","detail":"is broken"},{"field":"workflow","detail":"is odd"}]}`, status, detail)
 	}
 }
 
