@@ -33,7 +33,7 @@ func TestTheDaysFiguresFollowFromItsJobs(t *testing.T) {
 	require.Equal(t, 10, last.Finished)
 	require.EqualValues(t, 1000, last.OldestWaitMS)
 	require.Equal(t, 20, last.BusyPercent, "360 s of half an hour")
-	require.Equal(t, 1, d.Buckets[models.DayBuckets-1-10].Failed)
+	require.Equal(t, 1, d.Buckets[models.DayBuckets-10].Failed)
 
 	none := dayStats(nil, now, 0)
 	require.Equal(t, -1, none.BusyPercent)
