@@ -74,12 +74,10 @@ func TestCheckFindsWhatTheEngineWouldRefuse(t *testing.T) {
 				require.Equal(t, c.want, got)
 			}
 			require.NotEmpty(t, e.Fields)
-			require.Contains(t, e.Detail+fieldText(e.Fields), c.says)
+			require.Contains(t, e.Detail+fmt.Sprint(e.Fields), c.says)
 		})
 	}
 }
-
-func fieldText[F any](fields []F) string { return fmt.Sprint(fields) }
 
 func TestCheckNamesTheNodeAsItsAuthorDoes(t *testing.T) {
 	g := parse(t, strings.Replace(simple, `"width": 64, `, "", 1))

@@ -71,19 +71,6 @@ func (d *Defs) Class(name string) (*Class, bool) {
 	return c, ok
 }
 
-// Names lists the classes in alphabetical order.
-func (d *Defs) Names() []string {
-	if d == nil {
-		return nil
-	}
-	names := make([]string, 0, len(d.classes))
-	for name := range d.classes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // Input finds an input by name.
 func (c *Class) Input(name string) (InputDef, bool) {
 	for _, in := range c.Inputs {

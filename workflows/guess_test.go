@@ -110,7 +110,7 @@ func TestRealExports(t *testing.T) {
 	require.NoError(t, err)
 	d, err := ParseDefs(raw)
 	require.NoError(t, err)
-	require.Greater(t, len(d.Names()), 500)
+	require.Greater(t, len(d.classes), 500)
 	files, err := filepath.Glob(filepath.Join(dir, "workflows", "pairs", "*_api.json"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)

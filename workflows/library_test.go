@@ -36,7 +36,9 @@ func TestBundledWorkflowsFitTogether(t *testing.T) {
 				if p.Media() {
 					name := unquoted(p.Default)
 					require.Contains(t, e.Sample, name, "there is something to try %s with", p.Key)
-					require.Equal(t, []string{name}, g.MediaNames(nil, []string{name}))
+					raw, err := g.Prepare(Prepared{JobID: jobID, AttemptID: attemptID, Media: map[string]string{name: "0.png"}})
+					require.NoError(t, err)
+					require.Contains(t, string(raw), `"`+jobID+`/0.png"`)
 				}
 			}
 			s := jsonSchema(t, e.Params)

@@ -59,25 +59,6 @@ func (p Prepared) staged() []string {
 	return names
 }
 
-// MediaNames lists, once each and in the graph's order, those of names that Prepare would rewrite: media that the graph
-// uses.
-func (g *Graph) MediaNames(d *Defs, names []string) []string {
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[name] = true
-	}
-	var used []string
-	for _, n := range g.nodes {
-		for _, in := range n.inputs {
-			if s, ok := in.Text(); ok && wanted[s] && d.rewrites(n.Class, in.Name, s) {
-				delete(wanted, s)
-				used = append(used, s)
-			}
-		}
-	}
-	return used
-}
-
 // prefix is the base name for a node's outputs; ok is false for a node that takes none.
 func (d *Defs) prefix(n *Node) (base string, ok bool) {
 	for _, in := range n.inputs {
