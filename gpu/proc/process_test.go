@@ -248,3 +248,14 @@ func TestNothingStaysOpenAfterTheEnd(t *testing.T) {
 		require.Eventually(t, func() bool { return open() <= before }, 5*time.Second, 5*time.Millisecond)
 	})
 }
+
+// A shell that starts a server in the background makes it ignore SIGINT, and children inherit that.
+func TestAWorkerHearsSIGINTAlthoughTheServerIgnoresIt(t *testing.T) {
+	s := spec(t, true)
+	s.Argv = []string{"/bin/sleep", "60"}
+	s.Shim = append([]string{"/bin/sh", "-c", `trap "" INT; exec "$0" "$@"`}, testShim()...)
+	p := mustStart(t, s)
+	e, err := p.Stop(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "SIGINT", e.Signal)
+}
