@@ -38,9 +38,9 @@ func testClasses() []*Class {
 		sim("SimProgressText", runSimText, "Sends a binary text event.",
 			[]Input{picture, str("text", "half way there")}, nil, outs("IMAGE"), true),
 		list,
-		sim("SimOutput", runSimOutput, "Writes files, or text, under any key of the ui.",
+		sim("SimOutput", runSimOutput, "Writes files, or text, under any key of the ui, after blocking for some seconds.",
 			[]Input{choice("kind", "gifs", "videos", "images", "audio", "3d", "files", "text"), whole("count", 1, 1, 1000), whole("bytes", 1000, 0, 1<<40),
-				str("filename_prefix", "sim/output"), seed("seed")}, []Input{str("extension", "")}, nil, true),
+				str("filename_prefix", "sim/output"), seed("seed")}, []Input{str("extension", ""), float("seconds", 0, 0, 86400, 0.001)}, nil, true),
 		sim("SimPoison", runSimPoison, "Returns a ui that is not JSON: the process dies with a client connected, else /history answers 500.",
 			[]Input{picture}, nil, nil, true),
 	}

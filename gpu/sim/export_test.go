@@ -6,3 +6,6 @@ func (s *Server) Sockets() int {
 	defer s.hub.mu.Unlock()
 	return len(s.hub.sockets)
 }
+
+// Backlog is the number of events that wait for the publisher.
+func (s *Server) Backlog() int { return len(s.hub.queue) }

@@ -38,6 +38,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// Waits of the tests: how long, and how often they look.
+const (
+	patience = 10 * time.Second
+	tick     = 2 * time.Millisecond
+)
+
 // rig is a running server and what a client needs to talk to it.
 type rig struct {
 	t    *testing.T
@@ -166,11 +172,19 @@ func (r *rig) dial(clientID string, first ...string) *socket {
 	return s
 }
 
-// dialQuiet opens a socket and waits for its first status only.
-func (r *rig) dialQuiet(clientID string, first ...string) *socket {
+// dialRaw opens a socket that nobody reads.
+func (r *rig) dialRaw(clientID string) *websocket.Conn {
 	r.t.Helper()
 	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.base, "http")+"/ws?clientId="+url.QueryEscape(clientID), nil)
 	require.NoError(r.t, err)
+	r.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// dialQuiet opens a socket and waits for its first status only.
+func (r *rig) dialQuiet(clientID string, first ...string) *socket {
+	r.t.Helper()
+	conn := r.dialRaw(clientID)
 	s := &socket{t: r.t, id: clientID, conn: conn}
 	for _, text := range first {
 		require.NoError(r.t, conn.WriteMessage(websocket.TextMessage, []byte(text)))

@@ -69,10 +69,15 @@ func runSimSteps(c *call) (*result, error) {
 }
 
 func runSimSleep(c *call) (*result, error) {
-	if err := c.s.block(c.s.scaled(time.Duration(c.float("seconds") * float64(time.Second)))); err != nil {
+	if err := c.sleep(); err != nil {
 		return nil, err
 	}
 	return c.image()
+}
+
+// sleep blocks for the node's seconds.
+func (c *call) sleep() error {
+	return c.s.block(c.s.scaled(time.Duration(c.float("seconds") * float64(time.Second))))
 }
 
 func runSimRaise(c *call) (*result, error) {
@@ -171,6 +176,9 @@ func runSimList(c *call) (*result, error) {
 
 // runSimOutput writes files of a given size under any ui key.
 func runSimOutput(c *call) (*result, error) {
+	if err := c.sleep(); err != nil {
+		return nil, err
+	}
 	kind := c.str("kind")
 	if kind == "text" {
 		var texts []any

@@ -65,6 +65,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.tooLarge(w, r.ContentLength)
 			return
 		}
+		r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, ";", "%3B") // preview=webp;90 is one value, which Go's parser refuses
 		r.Body = http.MaxBytesReader(w, r.Body, s.opts.MaxUpload)
 		next.ServeHTTP(w, r)
 	})
