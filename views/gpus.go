@@ -66,7 +66,8 @@ type HeldModel struct{ File, Size, Used string }
 // Worker is one worker's page.
 type Worker struct {
 	Shell
-	Card     GPUCard
+	Card     GPUCard // without verbs: they stand in the head
+	Verbs    []Verb
 	Process  []KV
 	Engine   []KV
 	Exits    []Exit
@@ -74,7 +75,6 @@ type Worker struct {
 	Log      []LogLine
 	LogTitle string
 	Wishes   string // what outlives a restart: "Drained by an operator."
-	Jobs     []JobRow
 }
 
 // Exit is how a process of the worker ended.

@@ -79,7 +79,7 @@ func JobPage(p Job) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = JobVerbs(p.Verbs).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = VerbRow(p.Verbs).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -435,7 +435,7 @@ func JobHeading(h JobHead) templ.Component {
 	})
 }
 
-func JobVerbs(verbs []Verb) templ.Component {
+func VerbRow(verbs []Verb) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

@@ -78,14 +78,16 @@ type JobRow struct {
 	Progress Progress
 	Detail   string
 	// Plain marks a detail of the ordinary kind.
-	Plain    bool
-	Origin   string
-	GPU      Quantity
-	Waited   Quantity
-	Ran      Quantity
-	RanSince *Time
-	Age      Time
-	Attempts string
+	Plain  bool
+	Origin string
+	GPU    Quantity
+	// Waited and Ran are replaced by WaitedSince and RanSince while they grow.
+	Waited      Quantity
+	WaitedSince *Time
+	Ran         Quantity
+	RanSince    *Time
+	Age         Time
+	Attempts    string
 	// Many marks more than one attempt.
 	Many      bool
 	Simulated bool

@@ -55,8 +55,8 @@ type Status struct {
 type Clause struct {
 	State string
 	Link  string
-	// Lead and Wide are left out on phones: "oldest ", "cards ".
-	Lead, Bold, Wide, Text string
+	// Lead and Wide are left out on phones: "oldest ", " cards". Before stands before Bold, Text after it.
+	Lead, Before, Bold, Wide, Text string
 	// Since keeps Bold current when set.
 	Since *Time
 	// Tail may be cut off.

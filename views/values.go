@@ -146,9 +146,8 @@ type Banner struct {
 	Act   *Verb
 }
 
-// LogLine is one line of a process's output.
+// LogLine is one line of a process's output. Engines write no times.
 type LogLine struct {
-	Time  string
 	Level string // info, warn, error
 	State string // tone: "", loading, failed
 	Who   string

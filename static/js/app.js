@@ -14,6 +14,7 @@ Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name) => !kept.has(name)
 document.addEventListener("htmx:configRequest", (e) => {
   const token = document.querySelector("meta[name=csrf]")
   if (token) e.detail.headers["X-CSRF-Token"] = token.content
+  e.detail.headers["Accept"] = "text/html" // so that a refusal comes as a toast, not as the API's problem document
 })
 
 document.addEventListener("htmx:sendError", () => {

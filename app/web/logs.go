@@ -1,0 +1,58 @@
+package web
+
+import (
+	"regexp"
+	"strings"
+
+	"comfyfleet/models"
+	"comfyfleet/views"
+)
+
+var (
+	errorLine = regexp.MustCompile(`(?i)\b(error|exception|traceback|fatal|critical|failed|killed)\b|!!!`)
+	warnLine  = regexp.MustCompile(`(?i)\b(warn|warning|deprecated|missing|retry|slow)\b`)
+)
+
+// logLines gives each line of an engine's output the level that its words suggest: ComfyUI prints none.
+func logLines(lines []string, who string) []views.LogLine {
+	out := make([]views.LogLine, 0, len(lines))
+	for _, text := range lines {
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		l := views.LogLine{Level: "info", Who: who, Text: text}
+		switch {
+		case errorLine.MatchString(text):
+			l.Level, l.State = "error", "failed"
+		case warnLine.MatchString(text):
+			l.Level, l.State = "warn", "loading"
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// tail splits a stored log into its last n lines.
+func tail(text string, n int) []string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if text == "" {
+		return nil
+	}
+	return lines[max(0, len(lines)-n):]
+}
+
+// fleetLog is the newest lines of every worker, newest on top within each; engines print no times to order them by.
+func fleetLog(f Fleet, workers []models.Worker, each int) []views.LogLine {
+	var out []views.LogLine
+	for _, w := range workers {
+		lines, err := f.Log(w.Name, each)
+		if err != nil {
+			continue // a worker that never started has no log
+		}
+		shown := logLines(lines, w.Name)
+		for i := len(shown) - 1; i >= 0; i-- {
+			out = append(out, shown[i])
+		}
+	}
+	return out
+}

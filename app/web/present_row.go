@@ -1,0 +1,175 @@
+package web
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"comfyfleet/models"
+	"comfyfleet/views"
+)
+
+// names are what ids are called.
+type names struct {
+	tenants map[string]string
+}
+
+func (n names) tenant(id string) string {
+	if name, ok := n.tenants[id]; ok {
+		return name
+	}
+	return shortID(id)
+}
+
+// workerLabel is how people call a worker: gpu0 is GPU 0, sim1 is Sim 1.
+func workerLabel(name string) string {
+	letters := strings.TrimRightFunc(name, unicode.IsDigit)
+	digits := name[len(letters):]
+	switch {
+	case name == "":
+		return ""
+	case letters == "" || digits == "":
+		return name
+	case letters == "gpu":
+		return "GPU " + digits
+	}
+	return strings.ToUpper(letters[:1]) + letters[1:] + " " + digits
+}
+
+// workerMark is the short form for a column: the card's number, or the name of what is no card.
+func workerMark(name string) string { return strings.TrimPrefix(name, "gpu") }
+
+// jobState is a job's state as a glyph and a word.
+func jobState(j models.Job) views.State {
+	s := views.State{Name: string(j.State), Percent: j.Progress.Percent}
+	switch {
+	case j.State == models.JobRunning && j.Phase == models.PhaseLoading:
+		s.Name, s.Word = "loading", "Loading"
+	case j.State == models.JobRunning && j.Phase == models.PhaseCollecting:
+		s.Word = "Collecting"
+	case j.State == models.JobRunning:
+		s.Word = "Running"
+	case j.State == models.JobSucceeded:
+		s.Word = "Succeeded"
+	case j.State == models.JobFailed:
+		s.Word = "Failed"
+	case j.State == models.JobCanceled:
+		s.Word = "Canceled"
+	case j.State == models.JobExpired:
+		s.Word = "Expired"
+	default:
+		s.Word = "Queued"
+	}
+	return s
+}
+
+// jobBar is the whole job's progress.
+func jobBar(j models.Job) views.Progress {
+	return views.Progress{Percent: j.Progress.Percent, State: jobState(j).Name, Label: "Job " + shortID(j.ID)}
+}
+
+// nodeWords is what a job under way is at: "KSampler 21/50".
+func nodeWords(j models.Job) string {
+	p := j.Progress
+	switch {
+	case j.Phase == models.PhaseCollecting:
+		return "Storing outputs"
+	case p.CurrentClass == "" && p.CurrentNode == "":
+		return "Between nodes"
+	}
+	name := p.CurrentClass
+	if name == "" {
+		name = "node " + p.CurrentNode
+	}
+	if p.Max > 0 {
+		return fmt.Sprintf("%s %d/%d", name, p.Value, p.Max)
+	}
+	return name
+}
+
+// workflowWords is the name and version of what a job runs.
+func workflowWords(j models.Job) (name, version string) {
+	if j.WorkflowSlug == "" {
+		return "raw graph", ""
+	}
+	return j.WorkflowSlug, "v" + strconv.Itoa(j.WorkflowVersion)
+}
+
+// presentRow is a job as one line of a list. result is what it made, in words.
+func presentRow(j models.Job, n names, result string, now time.Time) views.JobRow {
+	name, version := workflowWords(j)
+	r := views.JobRow{
+		ID: j.ID, Short: shortID(j.ID), URL: "/jobs/" + j.ID, State: jobState(j),
+		Workflow: name, Version: version, Tenant: n.tenant(j.TenantID),
+		Running: j.State == models.JobRunning, Progress: jobBar(j),
+		Origin: string(j.Origin), GPU: views.Quantity{Value: workerMark(j.Worker)},
+		Waited: took(waited(j, now)), Age: since(j.CreatedAt, now, ""),
+		Attempts: strconv.Itoa(j.Attempts), Many: j.Attempts > 1, Simulated: j.Simulated,
+	}
+	switch {
+	case j.State == models.JobQueued && j.StartedAt == nil:
+		t := runs(j.CreatedAt, now)
+		r.WaitedSince = &t
+	case j.StartedAt == nil:
+	case j.State == models.JobRunning:
+		t := runs(*j.StartedAt, now)
+		r.RanSince = &t
+	case j.FinishedAt != nil:
+		r.Ran = took(j.FinishedAt.Sub(*j.StartedAt))
+	}
+	r.Detail, r.Plain = rowDetail(j, result)
+	return r
+}
+
+// rowDetail is the progress, the reason or the result; plain when it is of the ordinary kind.
+func rowDetail(j models.Job, result string) (text string, plain bool) {
+	switch j.State {
+	case models.JobRunning:
+		return nodeWords(j), true
+	case models.JobQueued:
+		return waitingWords(j), true
+	case models.JobSucceeded:
+		return result, true
+	case models.JobFailed:
+		if j.Error == "" {
+			return causeWords(j.ErrorCode), false
+		}
+		return firstLine(j.Error), false
+	}
+	return firstLine(j.Error), true
+}
+
+func waitingWords(j models.Job) string {
+	switch {
+	case j.Phase == models.PhaseStaged:
+		return "next on " + workerLabel(j.Worker)
+	case j.Phase == models.PhaseStaging:
+		return "goes to " + workerLabel(j.Worker)
+	case j.WaitingReason != "":
+		return j.WaitingReason
+	}
+	return "waits for its turn"
+}
+
+// waited is how long a job was or has been queued before it first ran.
+func waited(j models.Job, now time.Time) time.Duration {
+	switch {
+	case j.StartedAt != nil:
+		return j.StartedAt.Sub(j.CreatedAt)
+	case j.FinishedAt != nil:
+		return j.FinishedAt.Sub(j.CreatedAt)
+	}
+	return now.Sub(j.CreatedAt)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// causeWords says an error code in words, for a job without a message.
+func causeWords(code string) string {
+	return strings.ReplaceAll(code, "_", " ")
+}

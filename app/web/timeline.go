@@ -1,0 +1,150 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"comfyfleet/models"
+	"comfyfleet/views"
+)
+
+// stretch is one part of a job's time.
+type stretch struct {
+	key, label, detail string
+	from               time.Time
+	length             time.Duration
+	nodes              []views.NodeLine
+}
+
+// timeline is a job's time from request to result: a strip, and a line for each part.
+func timeline(in jobInput) (title string, trace views.Trace, lines []views.PhaseLine) {
+	j := in.job.Job
+	end := in.now
+	if j.FinishedAt != nil {
+		end = *j.FinishedAt
+	}
+	total := end.Sub(j.CreatedAt)
+	title = tookText(total) + ", from request to result"
+	if !j.State.Final() {
+		title = "So far"
+	}
+	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: "committed before the answer", Value: j.CreatedAt.UTC().Format("15:04:05")})
+	trace = views.Trace{Class: "tall", Label: "From request to result:"}
+	for _, s := range stretches(in, end) {
+		lines = append(lines, views.PhaseLine{Key: s.key, Label: s.label, Detail: s.detail, Value: tookText(s.length), Nodes: s.nodes, Open: s.key == "executed"})
+		trace.Label += " " + s.label + " " + tookText(s.length)
+		if total > 0 && s.length > 0 {
+			trace.Segments = append(trace.Segments, views.Segment{
+				Class: s.key, X: share(float64(s.from.Sub(j.CreatedAt)) / float64(total)), Width: share(float64(s.length) / float64(total)),
+			})
+		}
+	}
+	return title, trace, lines
+}
+
+// stretches cuts the job's time at what its attempts say.
+func stretches(in jobInput, end time.Time) []stretch {
+	j := in.job.Job
+	var list []stretch
+	at := j.CreatedAt
+	for _, a := range in.attempts {
+		if a.StartedAt == nil {
+			continue // it never executed: that time was waiting
+		}
+		if wait := a.StartedAt.Sub(at); wait > 0 {
+			list = append(list, stretch{key: "waited", label: "Waited", detail: waitedWords(in, a), from: at, length: wait})
+		}
+		stop := end
+		if a.EndedAt != nil {
+			stop = *a.EndedAt
+		}
+		if a.State == models.AttemptLost || a.State == models.AttemptReleased {
+			list = append(list, stretch{key: "lost", label: "Attempt lost", detail: causeWords(string(a.Cause)) + " on " + workerLabel(a.Worker), from: *a.StartedAt, length: stop.Sub(*a.StartedAt)})
+		} else {
+			list = append(list, worked(in, a, stop)...)
+		}
+		at = stop
+	}
+	if wait := end.Sub(at); wait > 0 && (j.State == models.JobQueued || len(list) == 0) {
+		list = append(list, stretch{key: "waited", label: "Waited", detail: waitingDetail(j), from: at, length: wait})
+	}
+	return list
+}
+
+func waitedWords(in jobInput, a models.Attempt) string {
+	if a.Number > 1 {
+		return "kept its place in the queue"
+	}
+	return a.PlacedBecause
+}
+
+func waitingDetail(j models.Job) string {
+	if j.State == models.JobQueued {
+		return waitingWords(j)
+	}
+	return ""
+}
+
+// worked is the time of an attempt that was not lost: loaded, executed, uploaded.
+func worked(in jobInput, a models.Attempt, stop time.Time) []stretch {
+	at := *a.StartedAt
+	times := nodeTimes(a)
+	if a.EndedAt == nil && a.ExecMS == 0 {
+		return []stretch{{key: "executed", label: "Executing", detail: nodeWords(in.job.Job), from: at, length: stop.Sub(at)}}
+	}
+	var list []stretch
+	add := func(s stretch) {
+		s.from = at
+		at = at.Add(s.length)
+		list = append(list, s)
+	}
+	if a.LoadMS > 0 {
+		add(stretch{key: "loaded", label: "Loaded", detail: "models", length: millis(a.LoadMS), nodes: nodeLines(times, func(n models.NodeTime) int64 { return n.LoadMS })})
+	}
+	add(stretch{key: "executed", label: "Executed", detail: plural(len(times), "node"), length: millis(a.ExecMS), nodes: nodeLines(times, func(n models.NodeTime) int64 { return n.MS - n.LoadMS })})
+	if a.CollectMS > 0 {
+		var bytes int64
+		for _, o := range in.outputs {
+			bytes += o.Size
+		}
+		add(stretch{key: "uploaded", label: "Stored", detail: fmt.Sprintf("%s, %s", plural(len(in.outputs), "file"), size(bytes)), length: millis(a.CollectMS)})
+	}
+	return list
+}
+
+func nodeTimes(a models.Attempt) []models.NodeTime {
+	var times []models.NodeTime
+	if a.NodeTimes == "" || json.Unmarshal([]byte(a.NodeTimes), &times) != nil {
+		return nil
+	}
+	slices.SortStableFunc(times, func(x, y models.NodeTime) int { return int(x.StartMS - y.StartMS) })
+	return times
+}
+
+// nodeLines draws nodes side by side over the attempt's time. Nodes for which ms says zero are left out.
+func nodeLines(times []models.NodeTime, ms func(models.NodeTime) int64) []views.NodeLine {
+	var whole int64
+	for _, n := range times {
+		whole = max(whole, n.StartMS+n.MS)
+	}
+	var list []views.NodeLine
+	for _, n := range times {
+		took := ms(n)
+		if took <= 0 && !n.Cached || whole == 0 {
+			continue
+		}
+		l := views.NodeLine{ID: n.Node, Label: n.Class, Value: tookText(millis(took)),
+			X: share(float64(n.StartMS) / float64(whole)), Width: share(max(0.004, float64(took)/float64(whole)))}
+		if n.Steps > 0 {
+			l.Label += " " + strconv.Itoa(n.Steps) + " steps"
+		}
+		if n.Cached {
+			l.Label, l.Value = l.Label+", cached", "0 s"
+		}
+		list = append(list, l)
+	}
+	return list
+}
