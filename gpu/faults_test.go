@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,6 +44,11 @@ func TestMain(m *testing.M) {
 		case "server":
 			os.Exit(doomedServer(os.Args[2], os.Args[3]))
 		}
+	}
+	// These tests wait for processes more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -132,13 +138,17 @@ func (f *fleet) journal() (lines []string) {
 // run is one Execute under way.
 type run struct {
 	out      chan gpu.Outcome
+	staged   chan struct{}
 	started  chan struct{}
 	mu       sync.Mutex
 	progress models.Progress
 	previews int
 }
 
-func (r *run) Staged(context.Context) error { return nil }
+func (r *run) Staged(context.Context) error {
+	close(r.staged)
+	return nil
+}
 func (r *run) Started(context.Context, time.Time) error {
 	close(r.started)
 	return nil
@@ -155,7 +165,7 @@ func (r *run) Preview([]byte, string, string) {
 }
 
 func (f *fleet) execute(t gpu.Task) *run {
-	r := &run{out: make(chan gpu.Outcome, 1), started: make(chan struct{})}
+	r := &run{out: make(chan gpu.Outcome, 1), staged: make(chan struct{}), started: make(chan struct{})}
 	go func() { r.out <- f.Execute(f.ctx, "sim0", t, r) }()
 	return r
 }
@@ -396,13 +406,14 @@ func TestThePromptGoesOnWhileTheServerIsReplaced(t *testing.T) {
 	t.Parallel()
 	cfg := fleetConfig(t.TempDir())
 	cfg.OnShutdown = gpu.ShutdownKeep
+	t.Cleanup(func() { endLeftover(t, cfg.DataDir) })
 	f := up(t, cfg)
 	pid := f.worker().PID
 	a, b := steps(40, 0.05), steps(3, 0.01)
 	first := f.execute(a)
 	f.begun(first)
 	second := f.execute(b)
-	require.Eventually(t, func() bool { return f.worker().Staged == b.AttemptID }, patience, 5*time.Millisecond)
+	<-second.staged
 	f.stop()
 	require.True(t, f.outcome(first).Detached)
 	require.True(t, f.outcome(second).Detached)
@@ -419,6 +430,13 @@ func TestThePromptGoesOnWhileTheServerIsReplaced(t *testing.T) {
 	require.Equal(t, []string{"start " + a.AttemptID, "end " + a.AttemptID, "start " + b.AttemptID, "end " + b.AttemptID}, f.journal())
 	f.stop()
 	require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+// endLeftover ends a worker that a test left behind when it failed half-way.
+func endLeftover(t *testing.T, dir string) {
+	root := filepath.Join(dir, "workers", "sim0")
+	require.NoError(t, proc.KillLeftover(context.Background(), proc.Spec{Name: "sim0",
+		StateFile: filepath.Join(root, "state.json"), LogFile: filepath.Join(root, "engine.log")}))
 }
 
 // doomedServer is a server that runs one prompt and waits to be killed.
@@ -438,7 +456,7 @@ func doomedServer(dir, attempt string) int {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	r := &run{started: make(chan struct{})}
+	r := &run{staged: make(chan struct{}), started: make(chan struct{})}
 	go func() {
 		<-r.started
 		fmt.Println("started")
@@ -457,6 +475,7 @@ func doomedTask(attempt string) gpu.Task {
 func TestAKilledServerLosesNoPrompt(t *testing.T) {
 	t.Parallel()
 	dir, attempt := t.TempDir(), uuid.NewString()
+	t.Cleanup(func() { endLeftover(t, dir) })
 	argv := append(self("server"), dir, attempt)
 	server := exec.Command(argv[0], argv[1:]...)
 	stdout, err := server.StdoutPipe()

@@ -17,8 +17,12 @@ import (
 	"comfyfleet/models"
 )
 
-// asideLimit bounds one write that a worker does not wait for.
-const asideLimit = 30 * time.Second
+const (
+	// asideLimit bounds one write that a worker does not wait for.
+	asideLimit = 30 * time.Second
+	// driverLimit bounds the wait for the last reading of the cards: a driver can hang for ever.
+	driverLimit = 2 * time.Second
+)
 
 // Manager owns the workers of this machine. It is made by NewManager and works while Run does; snapshots may be read at
 // any time, what changes a worker waits for Run.
@@ -87,11 +91,20 @@ func (m *Manager) Run(ctx context.Context) error {
 	for _, w := range m.workers {
 		all.Go(func() { w.run(ctx) })
 	}
-	all.Go(func() { m.heat.run(ctx) })
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		m.heat.run(ctx)
+	}()
 	<-ctx.Done()
 	m.wind()
 	all.Wait()
 	m.asides.Wait()
+	select {
+	case <-read:
+	case <-time.After(driverLimit):
+		m.cfg.Log.Warn("the NVIDIA driver does not answer")
+	}
 	return nil
 }
 
