@@ -233,9 +233,9 @@ func (x *execution) show() {
 	if !x.begun.Load() {
 		return
 	}
-	kind := SpanSampling
+	kind := models.SpanSampling
 	if x.progress.phase == models.PhaseLoading {
-		kind = SpanLoading
+		kind = models.SpanLoading
 	}
 	if old := x.w.doing.Load(); old == nil || *old != kind {
 		x.w.doing.Store(&kind)

@@ -54,11 +54,11 @@ func TestExecuteFollowsAPromptToItsHistory(t *testing.T) {
 		require.Equal(t, 1, w.JobsDone)
 		require.Equal(t, "m.safetensors", w.Models[0].File)
 		require.NotNil(t, w.IdleSince)
-		var kinds []SpanKind
+		var kinds []models.SpanKind
 		for _, s := range r.m.Spans("sim0", time.Time{}) {
 			kinds = append(kinds, s.Kind)
 		}
-		require.Equal(t, []SpanKind{SpanIdle, SpanLoading, SpanSampling, SpanIdle}, kinds)
+		require.Equal(t, []models.SpanKind{models.SpanIdle, models.SpanLoading, models.SpanSampling, models.SpanIdle}, kinds)
 	})
 }
 

@@ -57,15 +57,17 @@ func (w *worker) order() []*execution {
 
 // mark notes in the strip what the worker does now.
 func (w *worker) mark() {
-	kind := SpanIdle
+	kind := models.SpanIdle
 	s := w.snap.Load()
 	switch doing := w.doing.Load(); {
+	case s.State == models.WorkerStopped || s.State == models.WorkerDisabled:
+		kind = models.SpanOff
 	case !s.State.Up():
-		kind = SpanDown
+		kind = models.SpanDown
 	case doing != nil:
 		kind = *doing
 	case w.readers.Load() > 0:
-		kind = SpanCollecting
+		kind = models.SpanCollecting
 	}
 	w.strip.mark(kind, w.m.cfg.Now())
 }

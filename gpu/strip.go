@@ -3,17 +3,8 @@ package gpu
 import (
 	"sync"
 	"time"
-)
 
-// SpanKind is what a worker did in a span of time.
-type SpanKind string
-
-const (
-	SpanSampling   SpanKind = "sampling"   // a prompt executed
-	SpanLoading    SpanKind = "loading"    // a prompt loaded models
-	SpanCollecting SpanKind = "collecting" // nothing executed, outputs were read
-	SpanIdle       SpanKind = "idle"
-	SpanDown       SpanKind = "down" // no engine answered
+	"comfyfleet/models"
 )
 
 const (
@@ -21,20 +12,14 @@ const (
 	maxSpans = 4096 // of short jobs; older ones go first
 )
 
-// Span is a stretch of time in which a worker did one thing. To is zero while it lasts.
-type Span struct {
-	Kind     SpanKind
-	From, To time.Time
-}
-
 // strip is what a worker did in the last hour.
 type strip struct {
 	mu    sync.Mutex
-	spans []Span
+	spans []models.Span
 }
 
 // mark says what the worker does from now on.
-func (s *strip) mark(k SpanKind, now time.Time) {
+func (s *strip) mark(k models.SpanKind, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.spans); n > 0 {
@@ -51,12 +36,12 @@ func (s *strip) mark(k SpanKind, now time.Time) {
 }
 
 // extend adds a span, joins it to an equal one before it, and drops what is too old.
-func (s *strip) extend(k SpanKind, now time.Time) {
+func (s *strip) extend(k models.SpanKind, now time.Time) {
 	if n := len(s.spans); n > 0 && s.spans[n-1].Kind == k {
 		s.spans[n-1].To = time.Time{}
 		return
 	}
-	s.spans = append(s.spans, Span{Kind: k, From: now})
+	s.spans = append(s.spans, models.Span{Kind: k, From: now})
 	drop := max(0, len(s.spans)-maxSpans)
 	for drop < len(s.spans)-1 && now.Sub(s.spans[drop].To) > stripFor {
 		drop++
@@ -65,10 +50,10 @@ func (s *strip) extend(k SpanKind, now time.Time) {
 }
 
 // since answers the spans that touch the time from t on, oldest first, cut at t.
-func (s *strip) since(t time.Time) []Span {
+func (s *strip) since(t time.Time) []models.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Span
+	var out []models.Span
 	for _, p := range s.spans {
 		if !p.To.IsZero() && !p.To.After(t) {
 			continue

@@ -133,7 +133,7 @@ func (m *Manager) Log(name string, lines int) ([]string, error) {
 }
 
 // Spans are what the worker did since then, at most an hour back.
-func (m *Manager) Spans(name string, since time.Time) []Span {
+func (m *Manager) Spans(name string, since time.Time) []models.Span {
 	w := m.byName[name]
 	if w == nil {
 		return nil

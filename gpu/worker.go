@@ -33,7 +33,7 @@ type worker struct {
 	// readers counts outputs that are being read, for the strip.
 	readers atomic.Int32
 	// doing is what the executing prompt does, for the strip.
-	doing atomic.Pointer[SpanKind]
+	doing atomic.Pointer[models.SpanKind]
 
 	// owned
 	pulse  chan struct{} // closed and replaced with each snapshot

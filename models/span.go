@@ -7,16 +7,17 @@ import "time"
 type Span struct {
 	From time.Time
 	To   time.Time
-	// Kind is one of the Span kinds.
-	Kind string
+	Kind SpanKind
 }
 
-// Kinds of spans.
+// SpanKind is what a worker did in a span of time.
+type SpanKind = string
+
 const (
-	SpanSampling   = "sampling"   // executes a prompt, models in place
-	SpanLoading    = "loading"    // executes a prompt, loads models for it
-	SpanCollecting = "collecting" // executes nothing; outputs of the last prompt are read
-	SpanIdle       = "idle"       // up, nothing to do
-	SpanDown       = "down"       // no engine answers although one should
-	SpanOff        = "off"        // stopped, disabled: nobody wants it up
+	SpanSampling   SpanKind = "sampling"   // executes a prompt, models in place
+	SpanLoading    SpanKind = "loading"    // executes a prompt, loads models for it
+	SpanCollecting SpanKind = "collecting" // executes nothing; outputs of the last prompt are read
+	SpanIdle       SpanKind = "idle"       // up, nothing to do
+	SpanDown       SpanKind = "down"       // no engine answers although one should
+	SpanOff        SpanKind = "off"        // stopped, disabled: nobody wants it up
 )
