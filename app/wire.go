@@ -20,11 +20,13 @@ import (
 	"comfyfleet/app/outbound"
 	"comfyfleet/app/server"
 	"comfyfleet/app/storage"
+	"comfyfleet/app/web"
 	"comfyfleet/app/webhooks"
 	"comfyfleet/gpu"
 	"comfyfleet/gpu/comfy"
 	"comfyfleet/models"
 	"comfyfleet/models/store"
+	"comfyfleet/views"
 )
 
 // What the parts ask for and what they get, checked where both are known.
@@ -151,7 +153,7 @@ func (svc *service) joinEdges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return api.Register(svc.server, api.Deps{
+	err = api.Register(svc.server, api.Deps{
 		Keys: svc.keys, Jobs: svc.jobs, Follow: api.FollowJobs(svc.jobs), Blobs: api.StoreBlobs(svc.blobs),
 		Library: svc.store, Usage: svc.store, Fleet: svc.fleet, Signer: signer,
 		FreeDisk:    func() (uint64, bool) { return svc.blobs.Free(ctx) },
@@ -159,6 +161,24 @@ func (svc *service) joinEdges(ctx context.Context) error {
 		Rates: api.Rates{Submit: int(s.RateSubmit), Status: int(s.RateStatus), Manage: int(s.RateManage)},
 		Now:   now, NewID: uuid.NewString,
 	})
+	if err != nil {
+		return err
+	}
+	return web.Register(svc.server, web.Deps{
+		Jobs: svc.jobs, Follow: web.FollowJobs(svc.jobs), Fleet: svc.fleet, People: svc.store, Tenants: svc.store,
+		Library: svc.store, Stats: &house{Store: svc.store, fleet: svc.fleet}, Deliveries: svc.store, Blobs: svc.blobs,
+		Throttle: auth.NewThrottle(now), Log: svc.log, Env: views.Env{Name: "production", Host: hostName()}, Version: version,
+		PublicURL: s.Public(s.Listen), Now: now, NewID: uuid.NewString,
+	})
+}
+
+// hostName is what the dashboard calls this installation.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "this machine"
+	}
+	return name
 }
 
 // run serves until ctx ends, then stops in order: no new requests and placements, the last words of every attempt, the

@@ -89,7 +89,7 @@ func (s *Service) task(ctx context.Context, job models.Job, a models.Attempt, re
 	defs := s.NodeDefs()
 	t := gpu.Task{
 		JobID: job.ID, AttemptID: a.ID,
-		Nodes: graph.Reachable(defs), ModelFiles: graph.ModelFiles(defs),
+		Nodes: graph.Reachable(defs), LoaderNodes: graph.LoaderNodes(defs), ModelFiles: graph.ModelFiles(defs),
 		Floor: job.Progress, DeadlineAt: job.DeadlineAt, ExtraPNGInfo: payload.ExtraPNGInfo,
 		FreeFirst: job.OOMs == 1, FreshProcess: job.OOMs > 1,
 		Resume: resume, Started: a.StartedAt != nil,
