@@ -95,11 +95,3 @@ func again(a models.Attempt, out gpu.Outcome, r models.Requeue) verdict {
 	r.LoadMS, r.ExecMS = out.LoadMS, out.ExecMS
 	return verdict{requeue: &r}
 }
-
-// message says to the tenant what was wrong with the graph.
-func message(out gpu.Outcome) string {
-	if e := out.Exception; e != nil {
-		return fmt.Sprintf("node %s (%s): %s: %s", e.NodeID, e.NodeType, e.Type, strings.TrimSpace(e.Message))
-	}
-	return out.Detail
-}

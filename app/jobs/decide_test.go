@@ -95,3 +95,11 @@ func TestEveryCauseOfAnEndIsDecided(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFirstNodeErrorIsTheMessage(t *testing.T) {
+	out := gpu.Outcome{Cause: models.CauseRejected, Detail: "some outputs of the graph failed validation",
+		NodeErrors: []byte(`{"9":{"errors":[],"class_type":"SaveImage"},"107":{"errors":[{"message":"Custom validation failed for node","details":"image - Invalid image file: x.png"}],"class_type":"LoadImage"}}`)}
+	require.Equal(t, "node 107 (LoadImage): Custom validation failed for node: image - Invalid image file: x.png", message(out))
+	out.NodeErrors = []byte(`{}`)
+	require.Equal(t, out.Detail, message(out))
+}
