@@ -235,6 +235,18 @@ func TestMediaLimitHoldsToTheByteAndItsRefusalCanBeRead(t *testing.T) {
 	require.Len(t, w.stored(), 1)
 }
 
+func TestBodyBeyondTheLimitIsRefusedByItsLength(t *testing.T) {
+	w := newWorld(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/jobs", io.LimitReader(repeat(' '), 690<<20+1))
+	require.NoError(t, err)
+	req.ContentLength = 690<<20 + 1
+	req.Header.Set("X-API-Key", w.keys["acme"])
+	r, err := w.client.Do(req)
+	require.NoError(t, err)
+	defer r.Body.Close()
+	require.Equal(t, http.StatusRequestEntityTooLarge, r.StatusCode)
+}
+
 func TestFullDiskRefusesBeforeAnythingIsTaken(t *testing.T) {
 	w := newWorld(t)
 	w.free = 1 << 10

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -317,3 +318,69 @@ func TestBrokenSourceBreaksTheConnection(t *testing.T) {
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("disk") }
+
+func TestClientThatDoesNotReadIsDropped(t *testing.T) {
+	src := newSource()
+	e := start(t, Config{WriteIdle: 50 * time.Millisecond, Heartbeat: time.Hour}, func(s *Server) {
+		s.App.Get("/events", func(c *fiber.Ctx) error { return s.SSE(c, src.feed) })
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return src.open.Load() == 1 }, 5*time.Second, time.Millisecond)
+	large := strings.Repeat("x", 8<<20) // more than the sockets' buffers hold
+	for range 4 {
+		src.say(large)
+	}
+	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+}
+
+func TestShutdownWaitsForRequestsAndThenCutsThem(t *testing.T) {
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	e := start(t, Config{}, func(s *Server) {
+		s.App.Get("/slow", func(c *fiber.Ctx) error {
+			entered <- struct{}{}
+			select {
+			case <-release:
+				return c.SendString("done")
+			case <-c.UserContext().Done():
+				return c.UserContext().Err()
+			}
+		})
+	})
+	answered := make(chan int, 1)
+	go func() {
+		r, err := http.Get(e.url + "/slow")
+		if err != nil {
+			answered <- 0
+			return
+		}
+		r.Body.Close()
+		answered <- r.StatusCode
+	}()
+	<-entered
+	go func() {
+		<-e.Stopping()
+		close(release)
+	}()
+	require.NoError(t, e.stop(5*time.Second))
+	require.Equal(t, http.StatusOK, <-answered)
+
+	entered = make(chan struct{}, 1)
+	cut := start(t, Config{}, func(s *Server) {
+		s.App.Get("/stuck", func(c *fiber.Ctx) error {
+			entered <- struct{}{}
+			<-c.UserContext().Done()
+			return c.UserContext().Err()
+		})
+	})
+	go func() {
+		if r, err := http.Get(cut.url + "/stuck"); err == nil {
+			r.Body.Close()
+		}
+	}()
+	<-entered
+	require.ErrorIs(t, cut.stop(50*time.Millisecond), context.DeadlineExceeded)
+}
