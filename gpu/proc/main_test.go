@@ -67,6 +67,10 @@ func workerMain(args []string) int {
 			if err := os.WriteFile(arg, []byte(strconv.Itoa(c.Process.Pid)), 0o600); err != nil {
 				return 91
 			}
+		case "mark": // says by a file that it has come so far
+			if err := os.WriteFile(arg, nil, 0o600); err != nil {
+				return 92
+			}
 		case "await": // goes on when the file exists
 			for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 				if _, err := os.Stat(arg); err == nil {

@@ -200,18 +200,23 @@ func TestAWorkerSurvivesItsShim(t *testing.T) {
 
 func TestTheLogIsRotatedUnderTheWorker(t *testing.T) {
 	both(t, func(t *testing.T, shim bool) {
-		more := filepath.Join(t.TempDir(), "more")
-		s := spec(t, shim, "flood=4000", "await="+more, "flood=10", "print=still here", "wait")
+		dir := t.TempDir()
+		flooded, more := filepath.Join(dir, "flooded"), filepath.Join(dir, "more")
+		s := spec(t, shim, "flood=4000", "mark="+flooded, "await="+more, "flood=10", "print=still here", "wait")
 		s.LogLimit, s.LogKeep, s.LogEvery = 4000, 2, 10*time.Millisecond
 		p := mustStart(t, s)
 		if shim {
 			p.Detach() // the shim does it without us
 		}
-		require.Eventually(t, func() bool { return LogSize(s.LogFile+".1") > 0 && LogSize(s.LogFile) == 0 },
-			20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(flooded)
+			return err == nil && LogSize(s.LogFile+".1") > 0 && LogSize(s.LogFile) <= s.LogLimit
+		}, 20*time.Second, 5*time.Millisecond)
+		before := LogSize(s.LogFile)
 		require.NoError(t, os.WriteFile(more, nil, 0o600))
 		awaitLog(t, s, "still here")
-		require.Less(t, LogSize(s.LogFile), s.LogLimit, "the worker went on at the new end of the log")
+		// A writer that had kept its place would have left a hole as long as the flood.
+		require.Less(t, LogSize(s.LogFile), before+1000, "the worker went on at the new end of the log")
 	})
 }
 
