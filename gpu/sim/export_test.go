@@ -9,3 +9,6 @@ func (s *Server) Sockets() int {
 
 // Backlog is the number of events that wait for the publisher.
 func (s *Server) Backlog() int { return len(s.hub.queue) }
+
+// WorkerEnded is closed when the worker thread has ended.
+func (s *Server) WorkerEnded() <-chan struct{} { return s.worker }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -172,10 +173,17 @@ func (r *rig) dial(clientID string, first ...string) *socket {
 	return s
 }
 
-// dialRaw opens a socket that nobody reads.
-func (r *rig) dialRaw(clientID string) *websocket.Conn {
+// dialRaw opens a socket that nobody reads yet. A small receive buffer makes one that is never read fill up soon.
+func (r *rig) dialRaw(clientID string, buffer int) *websocket.Conn {
 	r.t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.base, "http")+"/ws?clientId="+url.QueryEscape(clientID), nil)
+	dialer := websocket.Dialer{NetDial: func(network, address string) (net.Conn, error) {
+		conn, err := net.Dial(network, address)
+		if err == nil && buffer > 0 {
+			err = conn.(*net.TCPConn).SetReadBuffer(buffer)
+		}
+		return conn, err
+	}}
+	conn, _, err := dialer.Dial("ws"+strings.TrimPrefix(r.base, "http")+"/ws?clientId="+url.QueryEscape(clientID), nil)
 	require.NoError(r.t, err)
 	r.t.Cleanup(func() { _ = conn.Close() })
 	return conn
@@ -184,7 +192,7 @@ func (r *rig) dialRaw(clientID string) *websocket.Conn {
 // dialQuiet opens a socket and waits for its first status only.
 func (r *rig) dialQuiet(clientID string, first ...string) *socket {
 	r.t.Helper()
-	conn := r.dialRaw(clientID)
+	conn := r.dialRaw(clientID, 0)
 	s := &socket{t: r.t, id: clientID, conn: conn}
 	for _, text := range first {
 		require.NoError(r.t, conn.WriteMessage(websocket.TextMessage, []byte(text)))

@@ -135,7 +135,7 @@ func (s *Server) store(w http.ResponseWriter, up *uploaded) {
 		trouble(w)
 		return
 	}
-	name, err := place1(up, folder, up.fields["overwrite"] == "true" || up.fields["overwrite"] == "1")
+	name, err := findName(up, folder, up.fields["overwrite"] == "true" || up.fields["overwrite"] == "1")
 	if err != nil {
 		trouble(w)
 		return
@@ -143,8 +143,8 @@ func (s *Server) store(w http.ResponseWriter, up *uploaded) {
 	reply(w, http.StatusOK, ordered{{"name", name}, {"subfolder", sub}, {"type", kind}})
 }
 
-// place1 finds a name that is free, or taken by the same content, and puts the file there.
-func place1(up *uploaded, folder string, overwrite bool) (string, error) {
+// findName finds a name that is free, or taken by the same content, and puts the file there.
+func findName(up *uploaded, folder string, overwrite bool) (string, error) {
 	name := up.name
 	extension := filepath.Ext(up.name)
 	base := strings.TrimSuffix(up.name, extension)

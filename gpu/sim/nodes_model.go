@@ -180,7 +180,7 @@ func (l latent) decode() (*result, error) {
 	for i := range l.batch {
 		one := l.scene
 		one.seed += uint64(i)
-		out = append(out, one.draw(l.width, l.height, 0, 1, 1))
+		out = append(out, one.draw(l.width, l.height, 1))
 	}
 	return give(out)
 }

@@ -140,6 +140,9 @@ func fill(src image.Rectangle, w, h int) (int, int) {
 
 // blend mixes two pictures of the same size per channel; values are 0 to 1.
 func blend(a, b *image.RGBA, factor float64, mode string) *image.RGBA {
+	if mode == "normal" {
+		return crossfade(a, b, factor)
+	}
 	mix := blendMode(mode)
 	out := image.NewRGBA(a.Rect)
 	for i := range a.Pix {
@@ -149,6 +152,16 @@ func blend(a, b *image.RGBA, factor float64, mode string) *image.RGBA {
 		}
 		x, y := float64(a.Pix[i])/255, float64(b.Pix[i])/255
 		out.Pix[i] = to8(x*(1-factor) + mix(x, y)*factor)
+	}
+	return out
+}
+
+// crossfade is the common case of blend, and worth its speed where a video gets more frames.
+func crossfade(a, b *image.RGBA, factor float64) *image.RGBA {
+	out := image.NewRGBA(a.Rect)
+	weight := int(math.Round(factor * 256))
+	for i, v := range a.Pix {
+		out.Pix[i] = uint8((int(v)*(256-weight) + int(b.Pix[i])*weight + 128) >> 8)
 	}
 	return out
 }

@@ -67,6 +67,9 @@ func TestFeatureFlagsCountOnlyAsTheFirstMessage(t *testing.T) {
 	for name, first := range map[string][]string{"first": {flagsMessage}, "second": {`{"type":"hello"}`, flagsMessage}} {
 		r := start(t)
 		a := r.dialQuiet("a", first...)
+		if name == "first" {
+			a.wait("feature flags", func(g got) bool { return g.kind == "feature_flags" })
+		}
 		id := r.submit(stepped(4, 2, 0.001, true), "a")
 		a.end(id)
 		require.Equal(t, name == "first", strings.Contains(strings.Join(kinds(a.messages()), " "), "binary:4"), name)

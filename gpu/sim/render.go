@@ -52,13 +52,10 @@ func (s scene) palette() colours {
 	return p
 }
 
-// draw makes frame number i of n in the size w, h. done, 0 to 1, is how far sampling got: the rest is noise.
-func (s scene) draw(w, h, i, n int, done float64) *image.RGBA {
+// draw makes a still picture in the size w, h. done, 0 to 1, is how far sampling got: the rest is noise.
+func (s scene) draw(w, h int, done float64) *image.RGBA {
 	out := s.background(w, h, done)
-	if s.source != nil && n > 1 {
-		s.sweep(out, i, n)
-	}
-	stamp8(out, mark)
+	label(out, mark)
 	return out
 }
 
@@ -107,23 +104,20 @@ func tint(img *image.RGBA, colour [3]float64, amount float64) {
 	}
 }
 
-// sweep draws the movement of frame i of n: a soft band of light that crosses the picture once, so that the video loops.
+// sweep draws the movement of frame i of n: a soft band of light, or of the last frame, that crosses the picture once, so
+// that the video loops. The target must have the picture's size.
 func (s scene) sweep(img *image.RGBA, i, n int) {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	width := max(8, w/6)
 	left := (w + width) * i / n
-	var last *image.RGBA
-	if s.target != nil {
-		last = resizeFrom(s.target, centered(s.target.Rect, w, h), w, h, "bilinear")
-	}
 	for x := max(0, left-width); x < min(w, left); x++ {
 		glow := math.Sin(math.Pi * float64(left-x) / float64(width))
 		for y := range h {
 			at := y*img.Stride + x*4
 			for c := range 3 {
 				to := 255.0
-				if last != nil {
-					to = float64(last.Pix[at+c])
+				if s.target != nil {
+					to = float64(s.target.Pix[at+c])
 				}
 				v := float64(img.Pix[at+c])
 				img.Pix[at+c] = uint8(v + (to-v)*glow*0.6)
@@ -137,15 +131,22 @@ func (s scene) frames(w, h, n int) pictures {
 	if s.source == nil {
 		s.source = s.background(w, h, 1) // a video from text moves too
 	}
+	still := s.background(w, h, 1)
+	if s.target != nil {
+		s.target = resizeFrom(s.target, centered(s.target.Rect, w, h), w, h, "bilinear")
+	}
 	out := make(pictures, n)
 	for i := range out {
-		out[i] = s.draw(w, h, i, n, 1)
+		out[i] = image.NewRGBA(still.Rect)
+		copy(out[i].Pix, still.Pix)
+		s.sweep(out[i], i, n)
+		label(out[i], mark)
 	}
 	return out
 }
 
-// stamp8 writes a text into the lower left corner on a dark strip, larger on larger pictures.
-func stamp8(img *image.RGBA, text string) {
+// label writes a text into the lower left corner on a dark strip, larger on larger pictures.
+func label(img *image.RGBA, text string) {
 	face := basicfont.Face7x13
 	small := image.NewRGBA(image.Rect(0, 0, 7*len(text)+6, 17))
 	draw.Draw(small, small.Rect, image.NewUniform(color.RGBA{0, 0, 0, 255}), image.Point{}, draw.Src)
@@ -158,7 +159,7 @@ func stamp8(img *image.RGBA, text string) {
 // preview is a small JPEG of the scene at some point of the sampling.
 func (s scene) preview(w, h int, done float64) []byte {
 	scale := min(1, float64(previewSide)/float64(max(w, h, 1)))
-	img := s.draw(max(16, int(float64(w)*scale)), max(16, int(float64(h)*scale)), 0, 1, done)
+	img := s.draw(max(16, int(float64(w)*scale)), max(16, int(float64(h)*scale)), done)
 	return toJPEG(img, 90)
 }
 

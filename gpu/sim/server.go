@@ -31,6 +31,7 @@ type Server struct {
 	ctx    context.Context // of the worker and the publisher
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	worker chan struct{} // closed when the worker thread has ended
 	wake   chan struct{} // holds one token when the worker has something to look at
 
 	interrupt atomic.Bool
@@ -64,13 +65,16 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opts: o, dirs: d, classes: newCatalogue(o.TestNodes), faults: newFaults(o.Faults), journal: j, history: newHistory(),
 		memory: newMemory(o.VRAM), cache: newCache(o.Cache, o.CacheEntries), log: newLogger(o.Log),
-		wake: make(chan struct{}, 1), counts: map[string]int{}, prefixes: map[[2]string]string{},
+		wake: make(chan struct{}, 1), worker: make(chan struct{}), counts: map[string]int{}, prefixes: map[[2]string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.hub = newHub(s.faults, s.publisherDied)
 	s.mux = s.routes()
 	s.done.Go(func() { s.hub.publish(s.ctx) })
-	s.done.Go(s.work)
+	s.done.Go(func() {
+		defer close(s.worker)
+		s.work()
+	})
 	return s, nil
 }
 
