@@ -229,10 +229,12 @@ type jobStatus struct {
 	ErrorCode  string `json:"error_code"`
 	Simulated  bool   `json:"simulated"`
 	Outputs    []struct {
+		OutputID string `json:"output_id"`
 		Filename string `json:"filename"`
 		Type     string `json:"type"`
 		NodeID   string `json:"node_id"`
 		Size     int64  `json:"size_bytes"`
+		SHA256   string `json:"sha256"`
 		Data     []byte `json:"data"`
 		URL      string `json:"url"`
 	} `json:"outputs"`
