@@ -178,6 +178,21 @@ func TestEveryProblemCodeIsDocumented(t *testing.T) {
 	require.Greater(t, found, 80, "the pattern still finds the codes")
 }
 
+// TestEveryCauseIsDocumented holds the table of error_code against the causes that can fail a job.
+func TestEveryCauseIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("openapi.yaml")
+	require.NoError(t, err)
+	src, err := os.ReadFile("../../models/attempt.go")
+	require.NoError(t, err)
+	causes := regexp.MustCompile(`Cause\w+ +Cause = "([a-z_]+)"`).FindAllStringSubmatch(string(src), -1)
+	require.Greater(t, len(causes), 10)
+	for _, c := range causes {
+		if c[1] != "taken_back" && c[1] != "server_stopped" { // these end an attempt, never a job
+			require.Contains(t, string(doc), "- {code: "+c[1]+", meaning")
+		}
+	}
+}
+
 func TestPublishedDescriptionIsTheOneThatIsTested(t *testing.T) {
 	w := newWorld(t)
 	a := w.get("", "/openapi.json")

@@ -7,7 +7,7 @@
 //	cancel.go     DELETE /v1/jobs/{id}
 //	follow.go     GET …/events and …/ws      topic.go (what all followers of a job share), message.go (how it is written)
 //	outputs.go    GET /v1/outputs/{id}       signer.go
-//	workflows.go, usage.go, health.go, docs.go
+//	workflows.go, usage.go, health.go, docs.go (description.go reads the document for the page)
 //
 // The guide's words differ from ours: succeeded is "completed"; failed, canceled and expired are "failed".
 package api

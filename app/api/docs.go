@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"slices"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"gopkg.in/yaml.v3"
@@ -35,7 +33,7 @@ func newPages() (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("openapi.yaml as JSON: %w", err)
 	}
-	page, err := template.New("docs").Parse(docsHTML)
+	page, err := template.New("docs").Funcs(template.FuncMap{"prose": prose}).Parse(docsHTML)
 	if err != nil {
 		return nil, fmt.Errorf("docs.html: %w", err)
 	}
@@ -43,7 +41,8 @@ func newPages() (*pages, error) {
 	if err := page.Execute(&b, struct {
 		description
 		Operations []operation
-	}{d, d.operations()}); err != nil {
+		Objects    []object
+	}{d, d.operations(), d.objects()}); err != nil {
 		return nil, fmt.Errorf("docs.html: %w", err)
 	}
 	return &pages{openapi: openapi, docs: b.Bytes()}, nil
@@ -62,70 +61,4 @@ func (a *api) docs(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
 	return c.Send(a.pages.docs)
-}
-
-// description is what the page needs of the OpenAPI document.
-type description struct {
-	Info struct {
-		Title       string `yaml:"title"`
-		Version     string `yaml:"version"`
-		Description string `yaml:"description"`
-	} `yaml:"info"`
-	Paths      map[string]pathItem `yaml:"paths"`
-	Components struct {
-		Parameters map[string]parameter `yaml:"parameters"`
-	} `yaml:"components"`
-	Codes  []problemCode `yaml:"x-problem-codes"`
-	Causes []problemCode `yaml:"x-error-codes"`
-}
-
-type pathItem struct {
-	Get        *operation  `yaml:"get"`
-	Post       *operation  `yaml:"post"`
-	Delete     *operation  `yaml:"delete"`
-	Parameters []parameter `yaml:"parameters"`
-}
-
-type operation struct {
-	Method, Path string      `yaml:"-"`
-	Summary      string      `yaml:"summary"`
-	Description  string      `yaml:"description"`
-	Order        int         `yaml:"x-order"`
-	Parameters   []parameter `yaml:"parameters"`
-}
-
-type parameter struct {
-	Ref         string `yaml:"$ref"`
-	Name        string `yaml:"name"`
-	In          string `yaml:"in"`
-	Description string `yaml:"description"`
-}
-
-// problemCode is one row of a table of errors.
-type problemCode struct {
-	Code    string `yaml:"code"`
-	Status  int    `yaml:"status"`
-	Meaning string `yaml:"meaning"`
-}
-
-// operations are all of them with their parameters, as the document numbers them.
-func (d description) operations() []operation {
-	var ops []operation
-	for path, item := range d.Paths {
-		for method, op := range map[string]*operation{"GET": item.Get, "POST": item.Post, "DELETE": item.Delete} {
-			if op == nil {
-				continue
-			}
-			op.Method, op.Path = method, path
-			op.Parameters = slices.Concat(item.Parameters, op.Parameters)
-			for i, p := range op.Parameters {
-				if name, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {
-					op.Parameters[i] = d.Components.Parameters[name]
-				}
-			}
-			ops = append(ops, *op)
-		}
-	}
-	slices.SortFunc(ops, func(a, b operation) int { return a.Order - b.Order })
-	return ops
 }
