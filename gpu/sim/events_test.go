@@ -148,10 +148,10 @@ func TestAnExceptionEndsThePrompt(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
 	raise := `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":7}},
-	"2":{"class_type":"SimRaise","inputs":{"image":["1",0],"kind":"ValueError","message":"boom: something broke"}},
+	"2":{"class_type":"SimRaise","inputs":{"image":["1",0],"kind":"ValueError","message":"the bridge fell"}},
 	"3":{"class_type":"SaveImage","inputs":{"images":["2",0],"filename_prefix":"t/x"}}}`
 	id, heard := r.run(s, raise)
-	oom := strings.Replace(raise, `"SimRaise","inputs":{"image":["1",0],"kind":"ValueError","message":"boom: something broke"}`, `"SimOOM","inputs":{"image":["1",0]}`, 1)
+	oom := strings.Replace(raise, `"SimRaise","inputs":{"image":["1",0],"kind":"ValueError","message":"the bridge fell"}`, `"SimOOM","inputs":{"image":["1",0]}`, 1)
 	oomID, second := r.run(s, oom)
 	golden(t, "exceptions", "# exception\n"+strings.Join(heard, "\n")+"\n# out of memory\n"+strings.Join(second, "\n")+"\n")
 
@@ -180,7 +180,7 @@ func TestExpansionBlockersAndLists(t *testing.T) {
 	var text strings.Builder
 	for _, c := range []struct{ name, graph string }{
 		{"expansion", "{" + empty + `,"2":{"class_type":"SimExpand","inputs":{"image":["1",0],"steps":1,"delay":0.001}},` + save("3", "2", "sp") + "}"},
-		{"blocker", "{" + empty + `,"2":{"class_type":"SimBlocker","inputs":{"image":["1",0],"message":"no face found"}},` + save("3", "2", "sp") + "," + save("4", "1", "after") + "}"},
+		{"blocker", "{" + empty + `,"2":{"class_type":"SimBlocker","inputs":{"image":["1",0],"message":"the gate is shut"}},` + save("3", "2", "sp") + "," + save("4", "1", "after") + "}"},
 		{"silent blocker", "{" + empty + `,"2":{"class_type":"SimBlocker","inputs":{"image":["1",0],"message":""}},` + save("3", "2", "sp") + "," + save("4", "1", "after2") + "}"},
 		{"list", "{" + empty + `,"2":{"class_type":"SimList","inputs":{"image":["1",0],"count":3}},` + save("3", "2", "list") + "}"},
 	} {

@@ -172,6 +172,9 @@ func (x *execution) keepUI(n *node, ui ordered) {
 
 // sendProgress sends the whole state; to everybody when the prompt has no client id, which is ComfyUI's leak.
 func (x *execution) sendProgress() {
+	if listens, _ := x.s.hub.listens(x.item.clientID); !listens {
+		return // a message repeats all nodes: not worth making for nobody
+	}
 	x.s.send("progress_state", x.progress.encode(), x.item.clientID)
 }
 

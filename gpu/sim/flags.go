@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// settings of the command line.
-type settingsOf struct {
+// commandLine is what the options say.
+type commandLine struct {
 	Options
 	hosts     []string
 	port      int
@@ -28,39 +28,39 @@ type flag struct {
 	name     string
 	min, max int // how many values; max above min makes values optional
 	help     string
-	set      func(*settingsOf, []string) error
+	set      func(*commandLine, []string) error
 }
 
 var errUsage = errors.New("usage")
 
 // flags are the options of ComfyUI that a supervisor passes, then our own.
 func flags() []flag {
-	ignore := func(*settingsOf, []string) error { return nil }
-	text := func(to func(*settingsOf) *string) func(*settingsOf, []string) error {
-		return func(s *settingsOf, v []string) error { *to(s) = v[0]; return nil }
+	ignore := func(*commandLine, []string) error { return nil }
+	text := func(to func(*commandLine) *string) func(*commandLine, []string) error {
+		return func(s *commandLine, v []string) error { *to(s) = v[0]; return nil }
 	}
-	span := func(to func(*settingsOf) *time.Duration) func(*settingsOf, []string) error {
-		return func(s *settingsOf, v []string) (err error) { *to(s), err = time.ParseDuration(v[0]); return err }
+	span := func(to func(*commandLine) *time.Duration) func(*commandLine, []string) error {
+		return func(s *commandLine, v []string) (err error) { *to(s), err = time.ParseDuration(v[0]); return err }
 	}
 	return []flag{
-		{"--listen", 0, 1, "address, several with commas, each with or without a port; alone: all", (*settingsOf).setListen},
-		{"--port", 1, 1, "port, 0 for any free one (8188)", (*settingsOf).setPort},
-		{"--base-directory", 1, 1, "where input, output, temp, user and models are (temporary)", text(func(s *settingsOf) *string { return &s.BaseDir })},
-		{"--output-directory", 1, 1, "", text(func(s *settingsOf) *string { return &s.OutputDir })},
-		{"--input-directory", 1, 1, "", text(func(s *settingsOf) *string { return &s.InputDir })},
-		{"--temp-directory", 1, 1, "parent of the temp directory", text(func(s *settingsOf) *string { return &s.TempDir })},
-		{"--user-directory", 1, 1, "must exist", (*settingsOf).setUserDir},
-		{"--preview-method", 1, 1, "none, auto, latent2rgb or taesd", (*settingsOf).setPreviews},
+		{"--listen", 0, 1, "address, several with commas, each with or without a port; alone: all", (*commandLine).setListen},
+		{"--port", 1, 1, "port, 0 for any free one (8188)", (*commandLine).setPort},
+		{"--base-directory", 1, 1, "where input, output, temp, user and models are (temporary)", text(func(s *commandLine) *string { return &s.BaseDir })},
+		{"--output-directory", 1, 1, "", text(func(s *commandLine) *string { return &s.OutputDir })},
+		{"--input-directory", 1, 1, "", text(func(s *commandLine) *string { return &s.InputDir })},
+		{"--temp-directory", 1, 1, "parent of the temp directory", text(func(s *commandLine) *string { return &s.TempDir })},
+		{"--user-directory", 1, 1, "must exist", (*commandLine).setUserDir},
+		{"--preview-method", 1, 1, "none, auto, latent2rgb or taesd", (*commandLine).setPreviews},
 		{"--preview-size", 1, 1, "", ignore},
-		{"--max-upload-size", 1, 1, "MB of any request body (100)", (*settingsOf).setMaxUpload},
-		{"--disable-metadata", 0, 0, "", func(s *settingsOf, _ []string) error { s.DisableMetadata = true; return nil }},
-		{"--cache-none", 0, 0, "", func(s *settingsOf, _ []string) error { s.Cache = CacheNone; return nil }},
-		{"--cache-classic", 0, 0, "", func(s *settingsOf, _ []string) error { s.Cache = CacheClassic; return nil }},
-		{"--cache-lru", 1, 1, "", func(s *settingsOf, v []string) (err error) { s.CacheEntries, err = strconv.Atoi(v[0]); return err }},
+		{"--max-upload-size", 1, 1, "MB of any request body (100)", (*commandLine).setMaxUpload},
+		{"--disable-metadata", 0, 0, "", func(s *commandLine, _ []string) error { s.DisableMetadata = true; return nil }},
+		{"--cache-none", 0, 0, "", func(s *commandLine, _ []string) error { s.Cache = CacheNone; return nil }},
+		{"--cache-classic", 0, 0, "", func(s *commandLine, _ []string) error { s.Cache = CacheClassic; return nil }},
+		{"--cache-lru", 1, 1, "", func(s *commandLine, v []string) (err error) { s.CacheEntries, err = strconv.Atoi(v[0]); return err }},
 		{"--cache-ram", 0, 2, "", ignore},
 		{"--high-ram", 0, 0, "", ignore},
-		{"--log-stdout", 0, 0, "", func(s *settingsOf, _ []string) error { s.logStdout = true; return nil }},
-		{"--quick-test-for-ci", 0, 0, "start, then exit 0", func(s *settingsOf, _ []string) error { s.quickTest = true; return nil }},
+		{"--log-stdout", 0, 0, "", func(s *commandLine, _ []string) error { s.logStdout = true; return nil }},
+		{"--quick-test-for-ci", 0, 0, "start, then exit 0", func(s *commandLine, _ []string) error { s.quickTest = true; return nil }},
 		{"--verbose", 0, 2, "", ignore},
 		{"--database-url", 1, 1, "", ignore},
 		{"--models-directory", 1, 1, "", ignore},
@@ -88,24 +88,24 @@ func flags() []flag {
 		{"--lowvram", 0, 0, "", ignore},
 		{"--novram", 0, 0, "", ignore},
 		{"--multi-user", 0, 0, "", ignore},
-		{"--help", 0, 0, "show this", func(s *settingsOf, _ []string) error { s.help = true; return nil }},
+		{"--help", 0, 0, "show this", func(s *commandLine, _ []string) error { s.help = true; return nil }},
 
-		{"--speed", 1, 1, "divides every simulated duration (1)", (*settingsOf).setSpeed},
-		{"--load-time", 1, 1, "of a model file (1.5s)", span(func(s *settingsOf) *time.Duration { return &s.LoadTime })},
-		{"--step-time", 1, 1, "of a sampler step (80ms)", span(func(s *settingsOf) *time.Duration { return &s.StepTime })},
-		{"--models", 1, 1, "folder/name,… that exist (any name is accepted)", func(s *settingsOf, v []string) error {
+		{"--speed", 1, 1, "divides every simulated duration (1)", (*commandLine).setSpeed},
+		{"--load-time", 1, 1, "of a model file (1.5s)", span(func(s *commandLine) *time.Duration { return &s.LoadTime })},
+		{"--step-time", 1, 1, "of a sampler step (80ms)", span(func(s *commandLine) *time.Duration { return &s.StepTime })},
+		{"--models", 1, 1, "folder/name,… that exist (any name is accepted)", func(s *commandLine, v []string) error {
 			s.Models = append(s.Models, strings.Split(v[0], ",")...)
 			return nil
 		}},
-		{"--journal", 1, 1, "file that records what was executed", text(func(s *settingsOf) *string { return &s.Journal })},
-		{"--test-nodes", 0, 0, "add the Sim* classes", func(s *settingsOf, _ []string) error { s.TestNodes = true; return nil }},
-		{"--fault", 1, 1, "NAME[=ARG], repeatable; --fault help lists them", (*settingsOf).addFault},
+		{"--journal", 1, 1, "file that records what was executed", text(func(s *commandLine) *string { return &s.Journal })},
+		{"--test-nodes", 0, 0, "add the Sim* classes", func(s *commandLine, _ []string) error { s.TestNodes = true; return nil }},
+		{"--fault", 1, 1, "NAME[=ARG], repeatable; --fault help lists them", (*commandLine).addFault},
 	}
 }
 
 // parseFlags reads a command line. errUsage wraps what was not understood.
-func parseFlags(args []string) (*settingsOf, error) {
-	s := &settingsOf{hosts: []string{"127.0.0.1"}, port: 8188}
+func parseFlags(args []string) (*commandLine, error) {
+	s := &commandLine{hosts: []string{"127.0.0.1"}, port: 8188}
 	s.Args = append([]string{"comfyfleet sim"}, args...)
 	table := map[string]flag{}
 	for _, f := range flags() {
@@ -135,7 +135,7 @@ func parseFlags(args []string) (*settingsOf, error) {
 	return s, nil
 }
 
-func (s *settingsOf) setListen(values []string) error {
+func (s *commandLine) setListen(values []string) error {
 	s.hosts = []string{"0.0.0.0"}
 	if len(values) == 0 {
 		return nil
@@ -154,14 +154,14 @@ func (s *settingsOf) setListen(values []string) error {
 	return nil
 }
 
-func (s *settingsOf) setPort(values []string) (err error) {
+func (s *commandLine) setPort(values []string) (err error) {
 	if s.port, err = strconv.Atoi(values[0]); err != nil || s.port < 0 || s.port > 65535 {
 		return fmt.Errorf("invalid int value: '%s'", values[0])
 	}
 	return nil
 }
 
-func (s *settingsOf) setUserDir(values []string) error {
+func (s *commandLine) setUserDir(values []string) error {
 	if info, err := os.Stat(values[0]); err != nil || !info.IsDir() {
 		return fmt.Errorf("The path '%s' does not exist.", values[0]) //nolint:staticcheck // ComfyUI's wording
 	}
@@ -169,7 +169,7 @@ func (s *settingsOf) setUserDir(values []string) error {
 	return nil
 }
 
-func (s *settingsOf) setPreviews(values []string) error {
+func (s *commandLine) setPreviews(values []string) error {
 	switch values[0] {
 	case "none", "auto", "latent2rgb", "taesd":
 		s.Previews = values[0]
@@ -178,20 +178,20 @@ func (s *settingsOf) setPreviews(values []string) error {
 	return fmt.Errorf("invalid choice: '%s' (choose from none, auto, latent2rgb, taesd)", values[0])
 }
 
-func (s *settingsOf) setMaxUpload(values []string) error {
+func (s *commandLine) setMaxUpload(values []string) error {
 	mb, err := strconv.ParseFloat(values[0], 64)
 	s.MaxUpload = int64(mb * (1 << 20))
 	return err
 }
 
-func (s *settingsOf) setSpeed(values []string) (err error) {
+func (s *commandLine) setSpeed(values []string) (err error) {
 	if s.Speed, err = strconv.ParseFloat(values[0], 64); err == nil && !(s.Speed > 0) {
 		err = errors.New("must be positive")
 	}
 	return err
 }
 
-func (s *settingsOf) addFault(values []string) error {
+func (s *commandLine) addFault(values []string) error {
 	if values[0] == "help" {
 		s.faultHelp = true
 		return nil

@@ -62,7 +62,7 @@ func withInterrupt(ctx context.Context, ignored bool) (context.Context, context.
 }
 
 // serve starts the server, listens and waits for the end.
-func (s *settingsOf) serve(ctx context.Context) int {
+func (s *commandLine) serve(ctx context.Context) int {
 	log := newLogger(s.Log)
 	f := newFaults(s.Faults)
 	if f.has("exit-at-start") {
@@ -99,7 +99,7 @@ func (s *settingsOf) serve(ctx context.Context) int {
 }
 
 // end stops as ComfyUI does on SIGINT: at once, without waiting for the running prompt.
-func (s *settingsOf) end(server *Server, log *logger) int {
+func (s *commandLine) end(server *Server, log *logger) int {
 	log.info("Stopped server")
 	if err := server.Close(); err != nil {
 		log.error("%v", err)
@@ -109,7 +109,7 @@ func (s *settingsOf) end(server *Server, log *logger) int {
 }
 
 // listen opens a socket for each address; with port 0 they share the one that the first got.
-func (s *settingsOf) listen() ([]net.Listener, error) {
+func (s *commandLine) listen() ([]net.Listener, error) {
 	var open []net.Listener
 	for _, host := range s.hosts {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.port)))

@@ -207,7 +207,7 @@ func (p *player) translate(raw json.RawMessage, id string) (json.RawMessage, boo
 		case "ProbeText":
 			in["source"] = in["text"]
 		case "ProbeProgressText":
-			in["text"] = "working on it"
+			in["text"] = "half way"
 		case "ProbeAsync", "SaveWEBM", "SaveLatent", "ProbeNoise", "SaveVideo": // the last one failed on the recording machine
 			return nil, false
 		}
