@@ -25,7 +25,9 @@ func clock(d time.Duration) string {
 func took(d time.Duration) views.Quantity {
 	d = max(0, d)
 	switch {
-	case d < 10*time.Millisecond && d > 0:
+	case d == 0:
+		return views.Quantity{Value: "0", Unit: "s"}
+	case d < 10*time.Millisecond:
 		return views.Quantity{Value: "0.01", Unit: "s"}
 	case d < 100*time.Millisecond:
 		return views.Quantity{Value: strconv.FormatFloat(d.Seconds(), 'f', 2, 64), Unit: "s"}

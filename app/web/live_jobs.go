@@ -95,7 +95,7 @@ func (l *jobsOnScreen) rows(ctx context.Context, list listing) (parts []part, go
 		}
 		row := presentRow(j, list.names, l.w.result(ctx, j), now)
 		row.Gone = !ok
-		parts = append(parts, part{"job-" + id, views.JobTableRow(row, true)})
+		parts = append(parts, part{"job-" + id, views.LiveJobRow(row)})
 	}
 	return parts, gone, nil
 }

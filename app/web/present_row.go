@@ -169,7 +169,23 @@ func firstLine(s string) string {
 	return line
 }
 
-// causeWords says an error code in words, for a job without a message.
+// causeWords says an error code in words, for what has no message of its own.
 func causeWords(code string) string {
+	switch models.Cause(code) {
+	case models.CauseCrashed:
+		return "the worker's process died"
+	case models.CauseUnreachable:
+		return "the worker did not answer"
+	case models.CauseStalled:
+		return "no progress for too long"
+	case models.CauseZombie:
+		return "the engine's queue was stuck"
+	case models.CausePoisoned:
+		return "a CUDA error that only a new process mends"
+	case models.CauseVanished:
+		return "the engine forgot the prompt"
+	case models.CauseServerStop:
+		return "the server was stopped"
+	}
 	return strings.ReplaceAll(code, "_", " ")
 }

@@ -147,6 +147,7 @@ func notice(w models.Worker, now time.Time) *views.CardNotice {
 		n.Bold = "Starts again soon."
 		if w.NextStartAt != nil {
 			at := until(*w.NextStartAt, now)
+			at.Suffix = "."
 			n.Bold, n.Until = "Starts again in", &at
 		}
 		n.Text = strings.TrimSpace(n.Text + " " + lastExit(w))
@@ -281,17 +282,17 @@ func hourTrace(spans []models.Span, now time.Time, label string) views.Trace {
 }
 
 // spanClass is how a span is drawn; "" is the strip's own ground.
-func spanClass(kind string) string {
+func spanClass(kind models.SpanKind) string {
 	switch kind {
 	case models.SpanSampling, models.SpanLoading, models.SpanDown:
-		return kind
+		return string(kind)
 	}
 	return ""
 }
 
 // spanShares are percentages of the last hour by kind.
-func spanShares(spans []models.Span, now time.Time) map[string]int {
-	sums := map[string]time.Duration{}
+func spanShares(spans []models.Span, now time.Time) map[models.SpanKind]int {
+	sums := map[models.SpanKind]time.Duration{}
 	from := now.Add(-time.Hour)
 	for _, s := range spans {
 		to := s.To
@@ -306,7 +307,7 @@ func spanShares(spans []models.Span, now time.Time) map[string]int {
 			sums[s.Kind] += to.Sub(start)
 		}
 	}
-	out := map[string]int{}
+	out := map[models.SpanKind]int{}
 	for k, d := range sums {
 		out[k] = percent(int64(d), int64(time.Hour))
 	}

@@ -92,7 +92,7 @@ func furnishCards(h *house) {
 			Card: card(3), Telemetry: &models.Telemetry{MemoryUsed: 400_000_000, Temperature: 38, Power: 36, PowerLimit: 350},
 			Exits: []models.WorkerExit{{At: h.now.Add(-19 * time.Second), PID: 42502, Code: 137, Signal: "SIGKILL", Reason: "killed for memory", Uptime: 31 * time.Second, LogTail: []string{"got prompt", "Requested to load WAN21", "Killed"}}}},
 	}
-	kinds := []string{models.SpanSampling, models.SpanIdle, models.SpanLoading, models.SpanSampling, models.SpanSampling, models.SpanLoading, models.SpanDown}
+	kinds := []models.SpanKind{models.SpanSampling, models.SpanIdle, models.SpanLoading, models.SpanSampling, models.SpanSampling, models.SpanLoading, models.SpanDown}
 	for n, w := range h.workers {
 		from := h.now.Add(-time.Hour)
 		for i := 0; from.Before(h.now); i++ {

@@ -78,7 +78,7 @@ func waitedWords(in jobInput, a models.Attempt) string {
 	if a.Number > 1 {
 		return "kept its place in the queue"
 	}
-	return a.PlacedBecause
+	return "in the queue"
 }
 
 func waitingDetail(j models.Job) string {

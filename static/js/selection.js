@@ -13,11 +13,7 @@ export function installSelection() {
     }
   })
   document.addEventListener("click", (e) => {
-    if (e.target.closest("[data-select-none]")) {
-      for (const b of boxes()) b.checked = false
-      matching = false
-      draw()
-    }
+    if (e.target.closest("[data-select-none]")) clear()
     if (e.target.closest("[data-select-matching]")) {
       for (const b of boxes()) b.checked = true
       matching = true
@@ -26,6 +22,9 @@ export function installSelection() {
     const verb = e.target.closest("[data-bulk]")
     if (verb) ask(verb)
   })
+  document.addEventListener("htmx:afterRequest", (e) => {
+    if (e.detail.successful && e.target.closest?.("#bulk-confirm")) clear()
+  })
   document.addEventListener("parts", letIn)
   document.addEventListener("htmx:afterSettle", draw)
   draw()
@@ -33,6 +32,12 @@ export function installSelection() {
 
 const boxes = () => [...document.querySelectorAll("input[data-select]")]
 const chosen = () => boxes().filter((b) => b.checked)
+
+function clear() {
+  for (const b of boxes()) b.checked = false
+  matching = false
+  draw()
+}
 
 function draw() {
   const bar = document.querySelector("[data-bulk-bar]")
