@@ -64,9 +64,10 @@ type service struct {
 // newService opens everything that s names. Close it when it does not run.
 func newService(ctx context.Context, s *config.Settings, log *slog.Logger) (svc *service, err error) {
 	svc = &service{settings: s, log: log}
+	opened := svc // the result is nil where an error returns
 	defer func() {
 		if err != nil {
-			svc.close()
+			opened.close()
 		}
 	}()
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
@@ -120,7 +121,7 @@ func (svc *service) joinFleet(ctx context.Context) (err error) {
 		Store: svc.store, Blobs: svc.blobs, Fleet: svc.fleet, Outbound: client, Log: svc.log,
 		MaxQueued: s.MaxQueued, MaxQueuedPerTenant: s.MaxQueuedPerTenant,
 		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, Retention: s.Retention,
-		Finished: svc.outbox.Wake, Now: now,
+		Finished: func(models.Job) { svc.outbox.Wake() }, Now: now,
 	})
 	return svc.loadNodeDefs(ctx)
 }

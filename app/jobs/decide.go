@@ -9,8 +9,13 @@ import (
 	"comfyfleet/models"
 )
 
-// maxInternal is how many claims may end by our own failure before the job is failed.
-const maxInternal = 3
+const (
+	// maxInternal is how many claims may end by our own failure before the job is failed.
+	maxInternal = 3
+	// maxUnsent is how many claims may end with an engine that took the prompt and never ran it. A graph that makes every
+	// engine answer 500 would go round for ever.
+	maxUnsent = 10
+)
 
 // verdict is what follows from the end of an attempt: exactly one of its fields is set.
 type verdict struct {
@@ -38,6 +43,9 @@ func decide(job models.Job, a models.Attempt, out gpu.Outcome) verdict {
 		counts := out.Started
 		if counts && job.Faults+1 >= models.MaxFaults {
 			return fail(a, out, models.CauseCrashed, fmt.Sprintf("%d workers ended while running this job, the last: %s", job.Faults+1, out.Detail))
+		}
+		if !counts && a.Number >= maxUnsent {
+			return fail(a, out, c, fmt.Sprintf("no worker could be given this job in %d tries, the last: %s", a.Number, out.Detail))
 		}
 		return again(a, out, models.Requeue{Attempt: models.AttemptLost, Fault: counts})
 	case c == models.CauseVanished:

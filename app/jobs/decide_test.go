@@ -38,6 +38,7 @@ func TestDecideFollowsTheTableOfCauses(t *testing.T) {
 		{name: "a crash while staged does not count", job: models.Job{Faults: 2}, out: gpu.Outcome{Cause: models.CauseCrashed}, want: want{job: requeued, attempt: models.AttemptLost}},
 		{name: "the third crash fails", job: models.Job{Faults: 2}, out: gpu.Outcome{Cause: models.CauseCrashed, Started: true}, want: want{job: models.JobFailed, attempt: models.AttemptFailed, code: "worker_crashed"}},
 		{name: "the third wedge fails as a crash", job: models.Job{Faults: 2}, out: gpu.Outcome{Cause: models.CauseStalled, Started: true}, want: want{job: models.JobFailed, attempt: models.AttemptFailed, code: "worker_crashed"}},
+		{name: "a prompt that no engine takes fails in the end", attempt: 10, out: gpu.Outcome{Cause: models.CauseUnreachable}, want: want{job: models.JobFailed, attempt: models.AttemptFailed, code: "worker_unreachable"}},
 		{name: "a poisoned card counts", out: gpu.Outcome{Cause: models.CausePoisoned, Started: true}, want: want{job: requeued, attempt: models.AttemptLost, fault: true}},
 		{name: "a vanished prompt never counts", job: models.Job{Faults: 2}, out: gpu.Outcome{Cause: models.CauseVanished, Started: true}, want: want{job: requeued, attempt: models.AttemptLost}},
 		{name: "a take-back is no attempt", out: gpu.Outcome{Cause: models.CauseTakenBack}, want: want{job: requeued, attempt: models.AttemptReleased}},

@@ -18,7 +18,10 @@ const (
 
 // held is an attempt of this server on a worker. From Plan until Execute returns it fills one of the worker's two
 // places: executing or staged.
-type held struct{ attemptID, jobID, tenantID string }
+type held struct {
+	attemptID string
+	job       models.QueuedJob
+}
 
 // Wake asks for a new plan.
 func (s *Service) Wake() { signal(s.wake) }
@@ -58,12 +61,16 @@ func (s *Service) plan(ctx context.Context) error {
 	for _, name := range decision.Stop {
 		s.Fleet.Release(name)
 	}
-	tenants := map[string]string{}
+	for _, attemptID := range decision.TakeBack {
+		s.Fleet.Stop(attemptID, models.CauseTakenBack)
+	}
+	owners := map[string]models.QueuedJob{}
 	for _, j := range view.Jobs {
-		tenants[j.ID] = j.TenantID
+		owners[j.ID] = j
 	}
 	for _, p := range decision.Place {
-		s.place(ctx, p, tenants[p.JobID])
+		j := owners[p.JobID]
+		s.place(ctx, p, j, view.Tenants[j.TenantID].Weight)
 	}
 	return nil
 }
@@ -82,10 +89,11 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 		w := &workers[i]
 		mine := s.onWorker[w.Name]
 		if len(mine) > 0 {
-			w.Executing, w.ExecutingJobID = mine[0].attemptID, mine[0].jobID
+			w.Executing, w.ExecutingJobID = mine[0].attemptID, mine[0].job.ID
 		}
 		if len(mine) > 1 {
-			w.Staged, w.StagedJobID = mine[1].attemptID, mine[1].jobID
+			w.Staged, w.StagedJobID = mine[1].attemptID, mine[1].job.ID
+			in.Staged = append(in.Staged, waiting(mine[1].job, view))
 		}
 	}
 	for id, t := range view.Tenants {
@@ -93,9 +101,9 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 	}
 	for _, mine := range s.onWorker {
 		for _, h := range mine {
-			if l, ok := in.Groups[h.tenantID]; ok && s.claiming[h.jobID] {
+			if l, ok := in.Groups[h.job.TenantID]; ok && s.claiming[h.job.ID] {
 				l.Running++ // the store does not count it yet
-				in.Groups[h.tenantID] = l
+				in.Groups[h.job.TenantID] = l
 			}
 		}
 	}
@@ -103,12 +111,17 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 		if s.claiming[j.ID] {
 			continue
 		}
-		in.Waiting = append(in.Waiting, gpu.Waiting{
-			JobID: j.ID, Group: j.TenantID, Weight: view.Tenants[j.TenantID].Weight,
-			Priority: j.Priority, Seq: j.Seq, At: j.At, Avoid: j.Avoid,
-		})
+		in.Waiting = append(in.Waiting, waiting(j, view))
 	}
 	return in
+}
+
+// waiting shows a job to the planner: its tenant is an opaque share group there.
+func waiting(j models.QueuedJob, view models.QueueView) gpu.Waiting {
+	return gpu.Waiting{
+		JobID: j.ID, Group: j.TenantID, Weight: view.Tenants[j.TenantID].Weight,
+		Priority: j.Priority, Seq: j.Seq, At: j.At, Avoid: j.Avoid,
+	}
 }
 
 // remember keeps what readers ask for between plans.
@@ -126,14 +139,18 @@ func (s *Service) remember(in gpu.Input, d gpu.Decision) {
 }
 
 // place starts one attempt. It returns at once; the claim is made by the attempt's own goroutine.
-func (s *Service) place(ctx context.Context, p gpu.Placement, tenantID string) {
+func (s *Service) place(ctx context.Context, p gpu.Placement, j models.QueuedJob, weight int) {
 	a := models.Attempt{
-		ID: s.NewID(), JobID: p.JobID, TenantID: tenantID, Worker: p.Worker,
+		ID: s.NewID(), JobID: p.JobID, TenantID: j.TenantID, Worker: p.Worker,
 		State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
 	}
-	if !s.hold(a, true) {
+	if !s.hold(a, j) {
 		return
 	}
+	s.mu.Lock()
+	s.claiming[j.ID] = true
+	s.served[j.TenantID] += gpu.Charge(weight)
+	s.mu.Unlock()
 	go func() {
 		defer s.running.Done()
 		s.attempt(ctx, a)
@@ -141,19 +158,14 @@ func (s *Service) place(ctx context.Context, p gpu.Placement, tenantID string) {
 }
 
 // hold takes a place on the attempt's worker; false when the service is stopping.
-func (s *Service) hold(a models.Attempt, claiming bool) bool {
+func (s *Service) hold(a models.Attempt, j models.QueuedJob) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return false
 	}
 	s.running.Add(1)
-	s.onWorker[a.Worker] = append(s.onWorker[a.Worker], held{a.ID, a.JobID, a.TenantID})
-	if claiming {
-		s.claiming[a.JobID] = true
-		s.serial++
-		s.served[a.TenantID] = s.serial
-	}
+	s.onWorker[a.Worker] = append(s.onWorker[a.Worker], held{a.ID, j})
 	return true
 }
 

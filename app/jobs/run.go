@@ -72,7 +72,8 @@ func (s *Service) recover(ctx context.Context) error {
 			}
 			continue
 		}
-		s.hold(o.Attempt, false)
+		j := o.Job
+		s.hold(o.Attempt, models.QueuedJob{ID: j.ID, TenantID: j.TenantID, Priority: j.Priority, Seq: j.Seq, At: j.CreatedAt, WorkflowSlug: j.WorkflowSlug})
 		go func() {
 			defer s.running.Done()
 			s.follow(ctx, o.Job, o.Attempt, true)

@@ -35,8 +35,8 @@ type Config struct {
 	ScaleDownAfter time.Duration
 	// Retention is how long finished jobs are kept; 0 keeps them for ever.
 	Retention time.Duration
-	// Finished is called after a job's final state was committed: its webhook is due.
-	Finished func()
+	// Finished is called after a job's final state was committed: its webhook is due. It must not block.
+	Finished func(job models.Job)
 	// Now and NewID default to the clock and random UUIDs.
 	Now   func() time.Time
 	NewID func() string
@@ -60,11 +60,11 @@ type Service struct {
 	onWorker map[string][]held
 	// claiming holds jobs between Plan and Claim, which the queue may still show.
 	claiming map[string]bool
-	served   map[string]int64
-	serial   int64
-	waiting  map[string]string // why each waiting job waits, as of the last plan
-	running  sync.WaitGroup
-	stopped  bool
+	// served is what each tenant's placements were charged, by its weight.
+	served  map[string]int64
+	waiting map[string]string // why each waiting job waits, as of the last plan
+	running sync.WaitGroup
+	stopped bool
 }
 
 // New makes a service. Run starts its loops.
@@ -76,7 +76,7 @@ func New(c Config) *Service {
 		c.NewID = uuid.NewString
 	}
 	if c.Finished == nil {
-		c.Finished = func() {}
+		c.Finished = func(models.Job) {}
 	}
 	s := &Service{
 		Config:   c,
@@ -187,7 +187,7 @@ func (s *Service) Cancel(ctx context.Context, tenantID, id, by string) (job mode
 // ended tells everybody who waits for a final state.
 func (s *Service) ended(job models.Job) {
 	s.hub.publishJob(job)
-	s.Finished()
+	s.Finished(job)
 	s.Wake()
 }
 
