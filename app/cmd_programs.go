@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os/signal"
+	"syscall"
+
 	"comfyfleet/gpu/proc"
 	"comfyfleet/gpu/sim"
 )
@@ -11,6 +14,8 @@ type simCmd struct {
 }
 
 func (c *simCmd) Run(s *session) error {
+	// ComfyUI leaves SIGTERM its default action and is seen to be killed by it (protocol §3).
+	signal.Reset(syscall.SIGTERM)
 	return exitCode(sim.Run(s.ctx, c.Args, s.stdout, s.stderr))
 }
 

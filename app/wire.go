@@ -55,6 +55,7 @@ type service struct {
 	outbox   *webhooks.Outbox
 	server   *server.Server
 	admin    *admin
+	metrics  *metrics
 	secrets  []secret // made at this start, to be revealed
 
 	closeCards func()
@@ -63,7 +64,7 @@ type service struct {
 
 // newService opens everything that s names. Close it when it does not run.
 func newService(ctx context.Context, s *config.Settings, log *slog.Logger) (svc *service, err error) {
-	svc = &service{settings: s, log: log}
+	svc = &service{settings: s, log: log, metrics: newMetrics()}
 	opened := svc // the result is nil where an error returns
 	defer func() {
 		if err != nil {
@@ -121,7 +122,11 @@ func (svc *service) joinFleet(ctx context.Context) (err error) {
 		Store: svc.store, Blobs: svc.blobs, Fleet: svc.fleet, Outbound: client, Log: svc.log,
 		MaxQueued: s.MaxQueued, MaxQueuedPerTenant: s.MaxQueuedPerTenant,
 		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, Retention: s.Retention,
-		Finished: func(models.Job) { svc.outbox.Wake() }, Now: now,
+		Finished: func(job models.Job) {
+			svc.metrics.ended(job)
+			svc.outbox.Wake()
+		},
+		Now: now,
 	})
 	return svc.loadNodeDefs(ctx)
 }
@@ -148,8 +153,11 @@ func (svc *service) loadNodeDefs(ctx context.Context) error {
 func (svc *service) joinEdges(ctx context.Context) error {
 	s := svc.settings
 	svc.server = server.New(ctx, server.Config{
-		Log: svc.log, TrustedProxies: s.TrustedProxies, MaxConnections: connectionLimit(), Now: now,
+		Log: svc.log, TrustedProxies: s.TrustedProxies, MaxConnections: connectionLimit(),
+		Observe: svc.metrics.request, Now: now,
 	})
+	svc.metrics.registry.MustRegister(scraped{svc.store, svc.fleet, svc.log})
+	svc.metrics.serve(svc.server.App, s.MetricsToken)
 	signer, err := loadSigner(ctx, svc.store)
 	if err != nil {
 		return err
