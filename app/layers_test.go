@@ -57,7 +57,6 @@ var homes = map[string][]string{
 	"code.dny.dev/ssrf":               {"app/outbound"},
 	"github.com/alecthomas/kong":      {"app", "app/config"},
 	"github.com/prometheus/":          {"app", "app/server", "app/api"},
-	"github.com/schollz/progressbar/": {"app/client"},
 }
 
 func TestLayers(t *testing.T) {
