@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -158,19 +159,54 @@ func (s *testServer) stop() {
 	}
 }
 
-// run runs another command of the program beside the server.
+// run runs another command of the program beside the server. Its error has what the command wrote to standard error.
 func (s *testServer) run(args ...string) (stdout string, err error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = s.env
+	cmd.Dir = s.t.TempDir() // what a command leaves where it runs goes with the test
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("comfyfleet %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
 	}
 	return out.String(), nil
+}
+
+// runJSON runs a command that must succeed and decodes what it prints with --json.
+func (s *testServer) runJSON(into any, args ...string) {
+	s.t.Helper()
+	out, err := s.run(append(args, "--json")...)
+	require.NoError(s.t, err)
+	require.NoError(s.t, json.Unmarshal([]byte(out), into), "comfyfleet %s printed: %s", strings.Join(args, " "), out)
+}
+
+// processes are the living workers and their parents: every process whose command line names the data directory.
+func (s *testServer) processes() []int {
+	s.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(s.t, err)
+	if len(files) == 0 {
+		skip(s.t, "no /proc to find processes in")
+	}
+	var pids []int
+	for _, file := range files {
+		line, err := os.ReadFile(file) // fails, or is empty, for a process that has ended meanwhile
+		if err == nil && bytes.Contains(line, []byte(s.dir)) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			require.NoError(s.t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// requireNoProcesses waits until no worker is left.
+func (s *testServer) requireNoProcesses() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return len(s.processes()) == 0 }, 15*time.Second, 50*time.Millisecond, "workers outlived their server")
 }
 
 // answer is an HTTP answer with its body read.
@@ -183,6 +219,31 @@ type answer struct {
 func (a answer) json(t *testing.T, into any) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal(a.body, into), "body: %s", a.body)
+}
+
+// problem is an error answer.
+type problem struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Field  string `json:"field"`
+		Detail string `json:"detail"`
+	} `json:"errors"`
+	NodeErrors map[string]struct {
+		ClassType string `json:"class_type"`
+		Errors    []struct {
+			Type    string `json:"type"`
+			Message string `json:"message"`
+			Details string `json:"details"`
+		} `json:"errors"`
+	} `json:"node_errors"`
+}
+
+func (a answer) problem(t *testing.T) (p problem) {
+	t.Helper()
+	require.Equal(t, "application/problem+json", a.header.Get("Content-Type"), "%s", a.body)
+	a.json(t, &p)
+	return p
 }
 
 // call sends one request with a key ("" for none). body is nil, a string, or something to encode as JSON.
@@ -239,6 +300,9 @@ type jobStatus struct {
 		URL      string `json:"url"`
 	} `json:"outputs"`
 }
+
+// patience is how long a test waits for one job on a machine that has other things to do.
+const patience = 60 * time.Second
 
 func (j jobStatus) final() bool { return j.Status == "completed" || j.Status == "failed" }
 
