@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -84,4 +85,24 @@ func (f *fakeFleet) executed() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.tasks)
+}
+
+// task is the n-th that was executed.
+func (f *fakeFleet) task(n int) gpu.Task {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tasks[n]
+}
+
+func (f *fakeFleet) hasForgotten(attemptID string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.forgot, attemptID)
+}
+
+// give puts an output file on the worker.
+func (f *fakeFleet) give(name, body string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[name] = body
 }

@@ -131,7 +131,7 @@ func TestAJobGoesFromRequestToOutputs(t *testing.T) {
 	acc, err := w.Submit(t.Context(), w.submission())
 	require.NoError(t, err)
 	require.Equal(t, 30, acc.EstimatedSeconds)
-	w.fleet.files[acc.Job.ID[:8]+"_out_00001_.png"] = "the result"
+	w.fleet.give(acc.Job.ID[:8]+"_out_00001_.png", "the result")
 	w.dispatch()
 
 	v := w.until(acc.Job.ID, models.JobSucceeded)
@@ -153,10 +153,10 @@ func TestAJobGoesFromRequestToOutputs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "the result", string(body))
 
-	task := w.fleet.tasks[0]
+	task := w.fleet.task(0)
 	require.Contains(t, string(task.Graph), `"`+v.ID+`/0.png"`, "the medium has a name of ours")
 	require.Contains(t, string(task.Graph), `"`+task.AttemptID+"/"+v.ID[:8]+`_out"`, "outputs cannot collide")
-	require.Equal(t, []string{task.AttemptID}, w.fleet.forgot)
+	require.Eventually(t, func() bool { return w.fleet.hasForgotten(task.AttemptID) }, 10*time.Second, 5*time.Millisecond)
 }
 
 func TestARefusedSubmissionLeavesNothingBehind(t *testing.T) {
@@ -259,7 +259,7 @@ func TestACancelledQueuedJobNeverRuns(t *testing.T) {
 	w.dispatch()
 	last, err := w.Submit(t.Context(), w.submission())
 	require.NoError(t, err)
-	w.fleet.files[last.Job.ID[:8]+"_out_00001_.png"] = "x"
+	w.fleet.give(last.Job.ID[:8]+"_out_00001_.png", "x")
 	w.until(last.Job.ID, models.JobSucceeded)
 	require.Equal(t, 1, w.fleet.executed())
 	_, changed, err = w.Cancel(t.Context(), w.tenant.ID, acc.Job.ID, "test")
@@ -295,9 +295,7 @@ func TestALateSuccessOfACancelledJobIsDiscarded(t *testing.T) {
 	w := newWorld(t, nil)
 	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
 		out := succeed(ctx, task, o)
-		w.fleet.mu.Lock()
-		w.fleet.files[task.JobID[:8]+"_out_00001_.png"] = "too late"
-		w.fleet.mu.Unlock()
+		w.fleet.give(task.JobID[:8]+"_out_00001_.png", "too late")
 		started <- task.JobID
 		<-finish
 		return out
@@ -324,9 +322,7 @@ func TestALostAttemptRunsAgainAndProgressNeverGoesBack(t *testing.T) {
 	w := newWorld(t, nil)
 	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
 		floors = append(floors, task.Floor.Percent)
-		w.fleet.mu.Lock()
-		w.fleet.files[task.JobID[:8]+"_out_00001_.png"] = "x"
-		w.fleet.mu.Unlock()
+		w.fleet.give(task.JobID[:8]+"_out_00001_.png", "x")
 		out := succeed(ctx, task, o)
 		if n++; n < 3 {
 			return gpu.Outcome{Cause: models.CauseCrashed, Started: true, Detail: "exit code 3"}
@@ -396,10 +392,10 @@ func TestAFinishedJobCanRunAgainWithItsMedia(t *testing.T) {
 	again, err := w.Retry(t.Context(), w.tenant.ID, acc.Job.ID)
 	require.NoError(t, err)
 	require.NotEqual(t, acc.Job.ID, again.Job.ID)
-	w.fleet.files[again.Job.ID[:8]+"_out_00001_.png"] = "x"
+	w.fleet.give(again.Job.ID[:8]+"_out_00001_.png", "x")
 	w.dispatch()
 	w.until(again.Job.ID, models.JobSucceeded)
-	require.Len(t, w.fleet.tasks[0].Media, 1)
+	require.Len(t, w.fleet.task(0).Media, 1)
 	_, err = w.Retry(t.Context(), "another tenant", acc.Job.ID)
 	require.Equal(t, models.CodeNotFound, models.ErrorCode(err))
 }
