@@ -61,6 +61,10 @@ func actions() map[string]action {
 		"workers.list":       typed((*admin).listWorkers),
 		"workers.act":        typed((*admin).actOnWorker),
 		"workers.logs":       typed((*admin).workerLog),
+		"workflows.list":     typed((*admin).listWorkflows),
+		"workflows.show":     typed((*admin).showWorkflow),
+		"workflows.import":   typed((*admin).importWorkflow),
+		"workflows.promote":  typed((*admin).promoteWorkflow),
 		"usage":              typed((*admin).usage),
 		"backup":             typed((*admin).backup),
 	}

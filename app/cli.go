@@ -27,6 +27,7 @@ type cli struct {
 	Keys      keysCmd      `cmd:"" help:"Manage API keys."`
 	Operators operatorsCmd `cmd:"" help:"Manage the people of the dashboard."`
 	Workers   workersCmd   `cmd:"" help:"Look after the workers of the running server."`
+	Workflows workflowsCmd `cmd:"" help:"Manage the library of workflows."`
 	Usage     usageCmd     `cmd:"" help:"Show who used how much."`
 	Settings_ configCmd    `cmd:"" name:"config" help:"Print every setting and where it came from."`
 	Backup    backupCmd    `cmd:"" help:"Copy the database, also while the server runs."`
@@ -74,7 +75,7 @@ func parse(c *cli, args []string, stdout, stderr io.Writer) (*kong.Context, erro
 	exited := -1
 	parser, err := kong.New(c, kong.Name("comfyfleet"), kong.Writers(stdout, stderr), kong.Resolvers(config.Resolver(file)),
 		kong.Description("Turns the GPUs you own into a multi-tenant ComfyUI service."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		return nil, fmt.Errorf("command line: %w", err)
 	}

@@ -69,6 +69,9 @@ func (s *session) actRaw(verb string, args any) (json.RawMessage, error) {
 	if err := a.ensureDefaultTenant(s.ctx); err != nil {
 		return nil, err
 	}
+	if err := importBundled(s.ctx, st); err != nil {
+		return nil, err
+	}
 	body, err := json.Marshal(args)
 	if err != nil {
 		return nil, fmt.Errorf("encode arguments: %w", err)

@@ -20,6 +20,9 @@ import (
 // controlTimeout bounds one command on a live server; a drain or a restart answers at once, a backup may take minutes.
 const controlTimeout = 10 * time.Minute
 
+// maxArguments bounds what a command may send, in bytes: a graph to import is the largest.
+const maxArguments = 2 * maxGraphFile
+
 // controlPath is the socket through which commands reach the server that holds the data directory. Its mode 0600 is the
 // authorisation: who may read the data may command the service.
 func controlPath(dataDir string) string { return filepath.Join(dataDir, "control.sock") }
@@ -64,7 +67,7 @@ type controlAnswer struct {
 func controlHandler(a *admin) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{action}", func(w http.ResponseWriter, r *http.Request) {
-		args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxArguments))
 		var answer controlAnswer
 		if err == nil {
 			answer = control(a, r.Context(), r.PathValue("action"), args)
