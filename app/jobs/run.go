@@ -14,6 +14,10 @@ const (
 	expireBatch = 100
 	sweepEvery  = 10 * time.Minute
 	sweepBatch  = 100
+	// orphanEvery is how often files without a job are looked for, and orphanAge how old they must be: a request that is
+	// being received has stored its files and not its job, and an upload in the dashboard waits for its form.
+	orphanEvery = time.Hour
+	orphanAge   = 24 * time.Hour
 )
 
 // Run recovers what an earlier server left, then dispatches until ctx ends, and returns when the last attempt has
@@ -32,6 +36,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.dispatch(ctx) })
 	group.Go(func() error { return s.saver.run(ctx, s.Log) })
 	group.Go(func() error { return s.every(ctx, expireEvery, s.expire) })
+	group.Go(func() error { return s.every(ctx, orphanEvery, s.sweepOrphans) })
 	if s.Retention > 0 {
 		group.Go(func() error { return s.every(ctx, sweepEvery, s.sweep) })
 	}
@@ -127,4 +132,16 @@ func (s *Service) sweep(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sweepOrphans deletes files that no job knows: those of requests that a crash cut off, and of sweeps.
+func (s *Service) sweepOrphans(ctx context.Context) error {
+	return s.Blobs.IDs(ctx, s.Now().Add(-orphanAge), func(id string) error {
+		_, err := s.Store.Asset(ctx, id)
+		if models.ErrorCode(err) != models.CodeNotFound {
+			return err
+		}
+		s.Log.Info("delete a file that belongs to no job", "blob", id)
+		return s.Blobs.Delete(ctx, id)
+	})
 }

@@ -399,3 +399,18 @@ func TestAFinishedJobCanRunAgainWithItsMedia(t *testing.T) {
 	_, err = w.Retry(t.Context(), "another tenant", acc.Job.ID)
 	require.Equal(t, models.CodeNotFound, models.ErrorCode(err))
 }
+
+func TestFilesWithoutAJobAreSweptAfterADay(t *testing.T) {
+	w := newWorld(t, succeed)
+	require.NoError(t, w.SetPaused(t.Context(), jobs.Pauses{Dispatch: true}))
+	acc, err := w.Submit(t.Context(), w.submission())
+	require.NoError(t, err)
+	w.blob("what a crash left")
+	require.Len(t, w.stored(), 2)
+	w.Now = func() time.Time { return time.Now().UTC().Add(25 * time.Hour) }
+	w.dispatch()
+	require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	p, err := w.Payload(t.Context(), w.tenant.ID, acc.Job.ID)
+	require.NoError(t, err)
+	require.Equal(t, p.Media[0].AssetID, w.stored()[0])
+}

@@ -54,6 +54,8 @@ type Blobs interface {
 	Create(ctx context.Context, id string) (*storage.Writer, error)
 	Open(ctx context.Context, id string) (io.ReadSeekCloser, int64, error)
 	Delete(ctx context.Context, ids ...string) error
+	// IDs calls fn for every blob that was written before older.
+	IDs(ctx context.Context, older time.Time, fn func(id string) error) error
 }
 
 // Fleet is what jobs need of gpu.Manager.
