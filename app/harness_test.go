@@ -279,16 +279,17 @@ func (s *testServer) call(method, path, key string, body any) answer {
 
 // jobStatus is the part of a status that scenario tests look at.
 type jobStatus struct {
-	JobID      string `json:"job_id"`
-	Status     string `json:"status"`
-	Progress   int    `json:"progress"`
-	NodesDone  int    `json:"nodes_done"`
-	NodesTotal int    `json:"nodes_total"`
-	PromptID   string `json:"prompt_id"`
-	Attempts   int    `json:"attempts"`
-	Error      string `json:"error"`
-	ErrorCode  string `json:"error_code"`
-	Simulated  bool   `json:"simulated"`
+	JobID      string          `json:"job_id"`
+	Status     string          `json:"status"`
+	Progress   int             `json:"progress"`
+	NodesDone  int             `json:"nodes_done"`
+	NodesTotal int             `json:"nodes_total"`
+	PromptID   string          `json:"prompt_id"`
+	Attempts   int             `json:"attempts"`
+	Error      string          `json:"error"`
+	ErrorCode  string          `json:"error_code"`
+	NodeErrors json.RawMessage `json:"node_errors"`
+	Simulated  bool            `json:"simulated"`
 	Outputs    []struct {
 		OutputID string `json:"output_id"`
 		Filename string `json:"filename"`
