@@ -59,6 +59,7 @@ type house struct {
 	audit     []models.AuditEntry
 	followers map[*follower]bool
 	blobs     *storage.Store
+	detail    float64 // of pictures; 1 is full size
 }
 
 type follower struct{ wake chan struct{} }
@@ -76,7 +77,7 @@ func newHouse(t testing.TB) *house {
 		events: map[string][]models.Event{}, tries: map[string][]models.DeliveryAttempt{}, updates: map[string]jobs.Update{},
 		spans: map[string][]models.Span{}, logs: map[string][]string{}, sessions: map[string]models.Session{}, followers: map[*follower]bool{},
 		tenants: []models.Tenant{{ID: "t-default", Name: models.DefaultTenant, Weight: 1}, {ID: "t-acme", Name: "acme", Weight: 1}},
-		library: library, blobs: blobs, day: models.DayStats{BusyPercent: -1, BusyDayPercent: -1},
+		library: library, blobs: blobs, detail: 0.05, day: models.DayStats{BusyPercent: -1, BusyDayPercent: -1},
 	}
 }
 
@@ -602,8 +603,9 @@ func (h *house) store(t testing.TB, id string, content []byte) storage.Blob {
 }
 
 // picture draws something to look at.
-func picture(t testing.TB, hue float64, width, height int) []byte {
+func (h *house) picture(t testing.TB, hue float64, width, height int) []byte {
 	t.Helper()
+	width, height = int(h.detail*float64(width)), int(h.detail*float64(height))
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func TestPreview(t *testing.T) {
 		t.Skip("set COMFYFLEET_PREVIEW to an address to look at the dashboard")
 	}
 	h := newHouse(t)
+	h.detail = 1
 	furnish(t, h)
 	ln, err := net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -52,12 +54,20 @@ func TestPreview(t *testing.T) {
 	}
 }
 
+// previewHash is made once: hashing is meant to be slow.
+var previewHash = sync.OnceValue(func() string {
+	hash, err := auth.HashPassword("preview-password")
+	if err != nil {
+		panic(err)
+	}
+	return hash
+})
+
 // furnish fills the house with a working day.
 func furnish(t testing.TB, h *house) {
 	t.Helper()
 	h.now = time.Now().UTC()
-	hash, err := auth.HashPassword("preview-password")
-	require.NoError(t, err)
+	hash := previewHash()
 	h.people = append(h.people,
 		models.Operator{ID: "o-a", Email: "admin@example.com", Role: models.RoleAdmin, PasswordHash: hash},
 		models.Operator{ID: "o-v", Email: "viewer@example.com", Role: models.RoleViewer, PasswordHash: hash})
@@ -130,7 +140,7 @@ func furnishJobs(t testing.TB, h *house) {
 		}
 		j = h.add(j)
 		if j.State == models.JobSucceeded && i > 40 {
-			h.keep(t, j, "image_00001.png", "image", picture(t, float64(i)/9, 480, 270))
+			h.keep(t, j, "image_00001.png", "image", h.picture(t, float64(i)/9, 480, 270))
 		}
 	}
 	furnishDetail(t, h)
@@ -144,7 +154,7 @@ func furnishJobs(t testing.TB, h *house) {
 		h.workers[i].ExecutingJobID, h.workers[i].Executing = j.ID, "p"
 		h.payloads[j.ID] = models.JobPayload{JobID: j.ID, Graph: h.library[3].Graph}
 		h.attempts[j.ID] = []models.Attempt{{ID: "p", JobID: j.ID, Worker: j.Worker, Number: 1, State: models.AttemptExecuting, StartedAt: j.StartedAt, PlacedBecause: "it was ready", PID: 42310 + i}}
-		h.updates[j.ID] = jobs.Update{Preview: picture(t, 0.3, 320, 180), PreviewType: "image/png", PreviewVersion: 7}
+		h.updates[j.ID] = jobs.Update{Preview: h.picture(t, 0.3, 320, 180), PreviewType: "image/png", PreviewVersion: 7}
 	}
 }
 
@@ -163,8 +173,8 @@ func furnishDetail(t testing.TB, h *house) {
 		{ID: "a2", JobID: j.ID, Worker: "gpu1", Number: 2, State: models.AttemptSucceeded, PID: 42310, StartedAt: at(70 * time.Second), EndedAt: at(49 * time.Second), LoadMS: 11400, ExecMS: 8900, CollectMS: 300, NodeTimes: string(times), PlacedBecause: "GPU 1 was free and the job was lost on GPU 3"},
 	}
 	h.payloads[j.ID] = models.JobPayload{JobID: j.ID, Graph: h.library[1].Graph, Inputs: []byte(`{"params":{"prompt":"Mountain ridges at sunrise, mist between the layers, 85 mm, soft haze","seed":8112904477,"steps":50}}`)}
-	h.keep(t, j, "ridge_00001.png", "image", picture(t, 0.1, 768, 768))
-	h.keep(t, j, "ridge_00002.png", "image", picture(t, 0.6, 768, 768))
+	h.keep(t, j, "ridge_00001.png", "image", h.picture(t, 0.1, 768, 768))
+	h.keep(t, j, "ridge_00002.png", "image", h.picture(t, 0.6, 768, 768))
 	h.keep(t, j, "notes.txt", "text", []byte("A text output with <script>alert(1)</script> in it.\n"))
 	for i, kind := range []string{models.EventAccepted, models.EventClaimed, models.EventStarted, models.EventRequeued, models.EventClaimed, models.EventStarted, models.EventCollecting, models.EventSucceeded} {
 		states := []models.JobState{models.JobQueued, models.JobQueued, models.JobRunning, models.JobQueued, models.JobQueued, models.JobRunning, models.JobRunning, models.JobSucceeded}
