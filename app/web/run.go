@@ -313,7 +313,7 @@ func (w *Web) uploadGraph(c *fiber.Ctx) error {
 			return err
 		}
 		if len(raw) > jobs.MaxGraphBytes {
-			return models.Errorf(models.CodeTooLarge, "workflow_too_large", "the graph is larger than %s", size(jobs.MaxGraphBytes))
+			return models.Errorf(models.CodeTooLarge, "workflow_too_large", "the graph is larger than %d MiB", jobs.MaxGraphBytes>>20)
 		}
 		if _, err := workflows.Parse(raw); err != nil {
 			return err

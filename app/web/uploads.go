@@ -53,7 +53,7 @@ func (u *uploads) store(ctx context.Context, id, name string, r io.Reader, limit
 	case err != nil:
 		return upload{}, err
 	case n > limit:
-		return upload{}, models.Errorf(models.CodeTooLarge, "file_too_large", "the file is larger than %s", size(limit))
+		return upload{}, models.Errorf(models.CodeTooLarge, "file_too_large", "the file is larger than %d MiB", limit>>20)
 	case n == 0:
 		return upload{}, models.Errorf(models.CodeInvalid, "file_empty", "the file is empty")
 	}
