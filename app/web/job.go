@@ -277,15 +277,17 @@ func (w *Web) liveJob(c *fiber.Ctx) error {
 	}
 	refused := refusal(personOf(c).operator.Role)
 	return w.stream(c, watch{job: id, every: 2 * time.Second}, func(feed Feed) page {
+		ended := false // what has ended and was sent does not change any more
 		return func(ctx context.Context) ([]part, error) {
 			parts, err := w.frame(ctx, w.Fleet.Workers())
-			if err != nil {
-				return nil, err
+			if err != nil || ended {
+				return parts, err
 			}
 			in, err := w.jobInput(ctx, id)
 			if err != nil {
 				return nil, err
 			}
+			ended = in.job.State.Final()
 			in.update, _ = feed.Latest()
 			parts = append(parts, box("job-head", views.JobHeading(presentHead(in))), box("job-verbs", views.VerbRow(jobVerbs(in.job.Job, refused))))
 			if tab == "events" {

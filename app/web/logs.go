@@ -10,10 +10,12 @@ import (
 
 var (
 	errorLine = regexp.MustCompile(`(?i)\b(error|exception|traceback|fatal|critical|failed|killed)\b|!!!`)
+	levelMark = regexp.MustCompile(`^\[?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\]?:? `)
 	warnLine  = regexp.MustCompile(`(?i)\b(warn|warning|deprecated|missing|retry|slow)\b`)
 )
 
-// logLines gives each line of an engine's output the level that its words suggest: ComfyUI prints none.
+// logLines gives each line of an engine's output its level: the one that it begins with, else the one that its words
+// suggest.
 func logLines(lines []string, who string) []views.LogLine {
 	out := make([]views.LogLine, 0, len(lines))
 	for _, text := range lines {
@@ -21,10 +23,14 @@ func logLines(lines []string, who string) []views.LogLine {
 			continue
 		}
 		l := views.LogLine{Level: "info", Who: who, Text: text}
+		said := text
+		if m := levelMark.FindStringSubmatch(text); m != nil {
+			said, l.Text = m[1], text[len(m[0]):]
+		}
 		switch {
-		case errorLine.MatchString(text):
+		case errorLine.MatchString(said):
 			l.Level, l.State = "error", "failed"
-		case warnLine.MatchString(text):
+		case warnLine.MatchString(said):
 			l.Level, l.State = "warn", "loading"
 		}
 		out = append(out, l)

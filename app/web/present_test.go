@@ -198,10 +198,11 @@ func TestASliderIsOfferedOnlyWhereEachPositionCanBeHit(t *testing.T) {
 }
 
 func TestLogLinesGetTheLevelThatTheirWordsSuggest(t *testing.T) {
-	lines := logLines([]string{"got prompt", "", "WARNING: slow", "!!! Exception during processing !!!", "Traceback (most recent call last):"}, "")
+	lines := logLines([]string{"got prompt", "", "WARNING: slow", "!!! Exception during processing !!!", "Traceback (most recent call last):", "[INFO] loaded, no error", "[ERROR] x"}, "")
 	levels := []string{}
 	for _, l := range lines {
 		levels = append(levels, l.Level)
 	}
-	assert.Equal(t, []string{"info", "warn", "error", "error"}, levels)
+	assert.Equal(t, []string{"info", "warn", "error", "error", "info", "error"}, levels)
+	assert.Equal(t, "loaded, no error", lines[4].Text)
 }

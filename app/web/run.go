@@ -339,15 +339,17 @@ func (w *Web) liveRun(c *fiber.Ctx) error {
 		on = watch{fleet: true}
 	}
 	return w.stream(c, on, func(feed Feed) page {
+		ended := id == "" // what has ended and was sent does not change any more
 		return func(ctx context.Context) ([]part, error) {
 			parts, err := w.frame(ctx, w.Fleet.Workers())
-			if err != nil || id == "" {
+			if err != nil || ended {
 				return parts, err
 			}
 			result, err := w.runResult(ctx, slug, id, refused)
 			if err != nil {
 				return nil, err
 			}
+			ended = result.Cancel == nil
 			return append(parts, box("result", views.Result(result))), nil
 		}
 	})
