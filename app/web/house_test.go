@@ -1,16 +1,11 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"image"
-	"image/color"
-	"image/png"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"slices"
 	"strings"
@@ -361,129 +356,6 @@ func (h *house) SetPaused(ctx context.Context, p jobs.Pauses) error {
 
 func (h *house) NodeDefs() *workflows.Defs { return nil }
 
-// Fleet
-
-func (h *house) Workers() []models.Worker {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.workers)
-}
-
-func (h *house) Worker(name string) (models.Worker, bool) {
-	for _, w := range h.Workers() {
-		if w.Name == name {
-			return w, true
-		}
-	}
-	return models.Worker{}, false
-}
-
-func (h *house) Changes() (<-chan struct{}, func()) { return h.subscribe() }
-
-func (h *house) verb(verb, name string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.did("%s %s", verb, name)
-	for i := range h.workers {
-		if w := &h.workers[i]; w.Name == name {
-			w.WantDrain = verb == "drain" || w.WantDrain && verb != "resume"
-		}
-	}
-	return nil
-}
-
-func (h *house) Drain(_ context.Context, n string) error           { return h.verb("drain", n) }
-func (h *house) Resume(_ context.Context, n string) error          { return h.verb("resume", n) }
-func (h *house) Restart(_ context.Context, n string) error         { return h.verb("restart", n) }
-func (h *house) Free(_ context.Context, n string) error            { return h.verb("free", n) }
-func (h *house) Disable(_ context.Context, n string) error         { return h.verb("disable", n) }
-func (h *house) Enable(_ context.Context, n string) error          { return h.verb("enable", n) }
-func (h *house) ClearQuarantine(_ context.Context, n string) error { return h.verb("clear", n) }
-func (h *house) Start(n string)                                    { _ = h.verb("start", n) }
-
-func (h *house) Log(name string, lines int) ([]string, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l := h.logs[name]
-	return l[max(0, len(l)-lines):], nil
-}
-
-func (h *house) Spans(name string, _ time.Time) []models.Span {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.spans[name]
-}
-
-// People
-
-func (h *house) OperatorByEmail(ctx context.Context, email string) (models.Operator, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, o := range h.people {
-		if o.Email == email {
-			return o, nil
-		}
-	}
-	return models.Operator{}, models.ErrNotFound("operator")
-}
-
-func (h *house) UpdateOperator(ctx context.Context, o models.Operator) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i := range h.people {
-		if h.people[i].ID == o.ID {
-			h.people[i] = o
-		}
-	}
-	return nil
-}
-
-func (h *house) CreateSession(ctx context.Context, s models.Session) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.sessions[s.Hash] = s
-	return nil
-}
-
-func (h *house) SessionByHash(ctx context.Context, hash string) (models.Session, models.Operator, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s, ok := h.sessions[hash]
-	for _, o := range h.people {
-		if ok && o.ID == s.OperatorID {
-			return s, o, nil
-		}
-	}
-	return models.Session{}, models.Operator{}, models.ErrNotFound("session")
-}
-
-func (h *house) TouchSession(ctx context.Context, hash string, at time.Time) error { return nil }
-
-func (h *house) DeleteSession(ctx context.Context, hash string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.sessions, hash)
-	return nil
-}
-
-func (h *house) Audit(ctx context.Context, e models.AuditEntry) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.audit = append(h.audit, e)
-	return nil
-}
-
-// signIn makes a person with a role and a session of theirs.
-func (h *house) signIn(role models.Role) (cookie string, s models.Session) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	o := models.Operator{ID: "o-" + string(role), Email: string(role) + "@example.com", Role: role}
-	h.people = append(h.people, o)
-	cookie, s = auth.NewSession(o, "127.0.0.1", "test", h.now)
-	h.sessions[s.Hash] = s
-	return cookie, s
-}
-
 // Tenants, library, stats, deliveries
 
 func (h *house) Tenants(ctx context.Context) ([]models.Tenant, error) { return h.tenants, nil }
@@ -577,48 +449,4 @@ func (h *house) Redeliver(ctx context.Context, id string, at time.Time) error {
 	defer h.mu.Unlock()
 	h.did("redeliver %s", id)
 	return nil
-}
-
-// keep stores bytes as an output of a job.
-func (h *house) keep(t testing.TB, j models.Job, name, kind string, content []byte) models.Output {
-	t.Helper()
-	id := fmt.Sprintf("%s-%04d-4000-8000-%012d", j.ID[:8], len(h.outputs[j.ID]), j.Seq)
-	blob := h.store(t, id, content)
-	o := models.Output{ID: id, JobID: j.ID, TenantID: j.TenantID, Index: len(h.outputs[j.ID]), NodeID: "9", Filename: shortID(j.ID) + "_" + name, Type: kind,
-		ContentType: blob.ContentType, Size: blob.Size, SHA256: blob.SHA256, CreatedAt: h.now.Add(-time.Minute)}
-	h.outputs[j.ID] = append(h.outputs[j.ID], o)
-	return o
-}
-
-func (h *house) store(t testing.TB, id string, content []byte) storage.Blob {
-	t.Helper()
-	w, err := h.blobs.Create(context.Background(), id)
-	require.NoError(t, err)
-	defer w.Abort()
-	_, err = w.Write(content)
-	require.NoError(t, err)
-	blob, err := w.Commit()
-	require.NoError(t, err)
-	return blob
-}
-
-// picture draws something to look at.
-func (h *house) picture(t testing.TB, hue float64, width, height int) []byte {
-	t.Helper()
-	width, height = int(h.detail*float64(width)), int(h.detail*float64(height))
-	img := image.NewRGBA(image.Rect(0, 0, width, height))
-	for y := range height {
-		for x := range width {
-			fx, fy := float64(x)/float64(width), float64(y)/float64(height)
-			wave := 0.55 + 0.12*math.Sin(6*fx+hue*7) + 0.05*math.Sin(17*fx)
-			c := 0.25 + 0.6*(1-fy)
-			if fy > wave {
-				c = 0.18 + 0.3*(fy-wave)
-			}
-			img.Set(x, y, color.RGBA{uint8(255 * c * (0.6 + 0.4*math.Sin(hue*6))), uint8(255 * c * 0.75), uint8(255 * c * (0.6 + 0.4*math.Cos(hue*6))), 255})
-		}
-	}
-	var b bytes.Buffer
-	require.NoError(t, png.Encode(&b, img))
-	return b.Bytes()
 }

@@ -249,6 +249,8 @@ func TestAPreviewFrameIsServedAsThePictureThatItIs(t *testing.T) {
 	r := v.get("/jobs/" + running.ID + "/preview?v=3")
 	assert.Equal(t, "image/jpeg", r.header.Get("Content-Type"))
 	assert.Equal(t, "frame", r.body)
-	h.change(func() { h.updates[running.ID] = jobs.Update{Preview: []byte("<html>"), PreviewType: "text/html", PreviewVersion: 4} })
+	h.change(func() {
+		h.updates[running.ID] = jobs.Update{Preview: []byte("<html>"), PreviewType: "text/html", PreviewVersion: 4}
+	})
 	assert.Equal(t, http.StatusNotFound, v.get("/jobs/"+running.ID+"/preview?v=4").status)
 }

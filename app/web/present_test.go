@@ -145,7 +145,7 @@ func TestAGraphIsDrawnFromLeftToRight(t *testing.T) {
 	for _, raw := range []string{
 		`{"1":{"class_type":"A","inputs":{}},"2":{"class_type":"B","inputs":{"x":["1",0]}},"3":{"class_type":"C","inputs":{"x":["2",0],"y":["1",0]}},"4":{"class_type":"D","inputs":{}}}`,
 		`{"1":{"class_type":"A","inputs":{"x":["2",0]}},"2":{"class_type":"B","inputs":{"x":["1",0]}}}`, // a cycle
-		`{"1":{"class_type":"A","inputs":{"x":["9",0]}}}`,                                               // a link to nothing
+		`{"1":{"class_type":"A","inputs":{"x":["9",0]}}}`, // a link to nothing
 	} {
 		g, err := workflows.Parse([]byte(raw))
 		require.NoError(t, err)
