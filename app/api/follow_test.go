@@ -228,7 +228,7 @@ func TestFollowerResumesWhereItWas(t *testing.T) {
 	require.Equal(t, "completed", final.Data["status"])
 
 	resumed := w.follow("acme", id, "Last-Event-ID", strconv.FormatInt(running, 10)).rest()
-	require.Equal(t, []string{"snapshot", "status", "output", "status"}, names(resumed))
+	require.Equal(t, []string{"snapshot", "output", "status"}, names(resumed), "collecting was too quick to be a step")
 	a := w.call("acme", http.MethodGet, "/v1/jobs/"+id+"/events", nil, "Last-Event-ID", strconv.FormatInt(final.ID, 10))
 	require.Equal(t, http.StatusNoContent, a.status, "a browser would connect again and again")
 	for _, unknown := range []string{"999", "-1", "x"} {

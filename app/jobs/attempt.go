@@ -37,15 +37,17 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	s.hub.begin(job, a.ID)
 	defer s.hub.end(job.ID, a.ID)
 
+	o := &observer{s: s, job: job, attempt: a}
 	task, err := s.task(ctx, job, a, resume)
 	var out gpu.Outcome
 	if err != nil {
 		out = unprepared(err)
 	} else {
 		log.Debug("attempt begins", "number", a.Number, "resume", resume)
-		out = s.Fleet.Execute(ctx, a.Worker, task, &observer{s: s, job: job, attempt: a})
+		out = s.Fleet.Execute(ctx, a.Worker, task, o)
 	}
 	s.release(a)
+	o.wait()
 	unsaved := s.saver.takeOne(job.ID)
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
@@ -59,7 +61,7 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	if out.Cause == models.CauseNone {
 		wctx = context.WithoutCancel(ctx) // collecting takes as long as the outputs are big; each read has its own limit
 	}
-	if err := s.settle(wctx, job, a, out, unsaved); err != nil && !errors.Is(err, models.ErrFenced) {
+	if err := s.settle(wctx, o, out, unsaved); err != nil && !errors.Is(err, models.ErrFenced) {
 		log.Error("settle attempt", "cause", out.Cause, "error", err)
 		return
 	}
@@ -145,53 +147,4 @@ func (s *Service) fence(ctx context.Context, jobID, attemptID string) error {
 		return models.ErrFenced
 	}
 	return nil
-}
-
-// observer writes down what happens to one attempt.
-type observer struct {
-	s       *Service
-	job     models.Job
-	attempt models.Attempt
-}
-
-func (o *observer) Staged(ctx context.Context) error {
-	if err := o.s.Store.AttemptStaged(ctx, o.attempt.ID, o.s.Now()); err != nil {
-		return err
-	}
-	return o.committed(ctx)
-}
-
-func (o *observer) Started(ctx context.Context, at time.Time) error {
-	w, _ := o.s.Fleet.Worker(o.attempt.Worker)
-	if err := o.s.Store.AttemptStarted(ctx, o.attempt.ID, at, w.Simulated()); err != nil {
-		return err
-	}
-	return o.committed(ctx)
-}
-
-// committed publishes what the store has now.
-func (o *observer) committed(ctx context.Context) error {
-	job, err := o.s.Store.Job(ctx, "", o.job.ID)
-	if err != nil {
-		return err
-	}
-	o.s.hub.publishJob(job)
-	return nil
-}
-
-func (o *observer) Progress(p models.Progress, phase models.Phase) {
-	o.s.hub.publish(o.job.ID, func(u *Update) {
-		if u.State.Final() || p.Percent < u.Progress.Percent {
-			return
-		}
-		u.Progress, u.Phase = p, phase
-	})
-	o.s.saver.note(models.ProgressUpdate{JobID: o.job.ID, AttemptID: o.attempt.ID, Phase: phase, Progress: p})
-}
-
-func (o *observer) Preview(image []byte, contentType, node string) {
-	o.s.hub.publish(o.job.ID, func(u *Update) {
-		u.Preview, u.PreviewType, u.PreviewNode = image, contentType, node
-		u.PreviewVersion++
-	})
 }

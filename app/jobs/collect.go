@@ -17,11 +17,13 @@ const collectIdle = 60 * time.Second
 
 // collect stores what the prompt made and says how the job is to finish. Nothing is held in memory as a whole; after an
 // error nothing is left in storage.
-func (s *Service) collect(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome) (models.Finish, error) {
-	began := s.Now()
-	if err := s.Store.AttemptCollecting(ctx, a.ID, began, out.LoadMS, out.ExecMS); err != nil {
-		return models.Finish{}, err
-	}
+func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (models.Finish, error) {
+	job, a, began := o.job, o.attempt, s.Now()
+	noted := o.later(ctx, func(ctx context.Context) error {
+		return s.Store.AttemptCollecting(ctx, a.ID, began, out.LoadMS, out.ExecMS)
+	})
+	defer o.writes.Wait()
+	defer o.cancel(noted)
 	s.hub.publish(job.ID, func(u *Update) { u.Phase = models.PhaseCollecting })
 
 	f := ending(a, out)
@@ -29,14 +31,14 @@ func (s *Service) collect(ctx context.Context, job models.Job, a models.Attempt,
 	f.Attempt, f.Job = models.AttemptSucceeded, models.JobSucceeded
 	f.Progress = s.lastProgress(job)
 	names := map[string]bool{}
-	for _, o := range out.Outputs {
-		if o.File != nil && o.File.Type == "input" {
+	for _, n := range out.Outputs {
+		if n.File != nil && n.File.Type == "input" {
 			continue // a node that echoes its input made nothing
 		}
-		stored, err := s.collectOne(ctx, job, a, o)
+		stored, err := s.collectOne(ctx, job, a, n)
 		if err != nil {
 			s.deleteBlobs(context.WithoutCancel(ctx), f.Outputs)
-			return models.Finish{}, fmt.Errorf("output of node %s: %w", o.Node, err)
+			return models.Finish{}, fmt.Errorf("output of node %s: %w", n.Node, err)
 		}
 		stored.Index = len(f.Outputs)
 		stored.Filename = unique(names, stored.Filename)

@@ -48,6 +48,7 @@ type Service struct {
 	Config
 	hub       *hub
 	twins     keyedMutex
+	graphs    parsedGraphs
 	defs      atomic.Pointer[workflows.Defs]
 	pauses    atomic.Pointer[Pauses]
 	estimator estimator

@@ -9,10 +9,11 @@ import (
 
 // settle writes down the end of an attempt and what follows from it. unsaved is progress that is not in the store yet: a
 // job that waits again keeps it as the floor of its next attempt.
-func (s *Service) settle(ctx context.Context, job models.Job, a models.Attempt, out gpu.Outcome, unsaved []models.ProgressUpdate) error {
+func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsaved []models.ProgressUpdate) error {
+	job, a := o.job, o.attempt
 	v := decide(job, a, out)
 	if v.collect {
-		f, err := s.collect(ctx, job, a, out)
+		f, err := s.collect(ctx, o, out)
 		if err == nil {
 			return s.finish(ctx, job, f)
 		}

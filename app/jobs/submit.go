@@ -176,7 +176,7 @@ func (s *Service) loadGraph(ctx context.Context, d *draft, tenant models.Tenant)
 		if tenant.LibraryOnly {
 			return models.Errorf(models.CodeForbidden, "library_only", "this tenant may run workflows of the library only: send workflow_id")
 		}
-		if d.graph, err = workflows.Parse(d.sub.Workflow); err != nil {
+		if d.graph, err = s.graphs.parse(d.sub.Workflow); err != nil {
 			var e *models.Error
 			if errors.As(err, &e) && len(e.Fields) == 0 {
 				return inField(err, "workflow")
@@ -189,7 +189,7 @@ func (s *Service) loadGraph(ctx context.Context, d *draft, tenant models.Tenant)
 		return err
 	}
 	d.slug, d.version = v.Slug, v.Version
-	if d.graph, err = workflows.Parse(v.Graph); err != nil {
+	if d.graph, err = s.graphs.parse(v.Graph); err != nil {
 		return fmt.Errorf("workflow %s version %d: %w", v.Slug, v.Version, err)
 	}
 	var params []workflows.Param
@@ -198,6 +198,10 @@ func (s *Service) loadGraph(ctx context.Context, d *draft, tenant models.Tenant)
 			return fmt.Errorf("parameters of workflow %s version %d: %w", v.Slug, v.Version, err)
 		}
 	}
+	if len(d.sub.Params) == 0 {
+		return nil
+	}
+	d.graph = d.graph.Clone()
 	_, err = workflows.Bind(d.graph, params, d.sub.Params)
 	return err
 }
@@ -263,6 +267,9 @@ func (d *draft) addMedia(ref models.MediaRef, blob *storage.Blob, url, field str
 
 // override applies inputs. An image value becomes a medium of ours that the field names.
 func (d *draft) override() error {
+	if len(d.sub.Inputs) > 0 {
+		d.graph = d.graph.Clone()
+	}
 	for i, in := range d.sub.Inputs {
 		value := in.Value
 		if in.Type != InputRaw {
