@@ -71,6 +71,7 @@ func newService(ctx context.Context, s *config.Settings, log *slog.Logger) (svc 
 			opened.close()
 		}
 	}()
+	tuneMemory()
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
