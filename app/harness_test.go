@@ -279,27 +279,32 @@ func (s *testServer) call(method, path, key string, body any) answer {
 
 // jobStatus is the part of a status that scenario tests look at.
 type jobStatus struct {
-	JobID      string          `json:"job_id"`
-	Status     string          `json:"status"`
-	Progress   int             `json:"progress"`
-	NodesDone  int             `json:"nodes_done"`
-	NodesTotal int             `json:"nodes_total"`
-	PromptID   string          `json:"prompt_id"`
-	Attempts   int             `json:"attempts"`
-	Error      string          `json:"error"`
-	ErrorCode  string          `json:"error_code"`
-	NodeErrors json.RawMessage `json:"node_errors"`
-	Simulated  bool            `json:"simulated"`
-	Outputs    []struct {
-		OutputID string `json:"output_id"`
-		Filename string `json:"filename"`
-		Type     string `json:"type"`
-		NodeID   string `json:"node_id"`
-		Size     int64  `json:"size_bytes"`
-		SHA256   string `json:"sha256"`
-		Data     []byte `json:"data"`
-		URL      string `json:"url"`
-	} `json:"outputs"`
+	JobID        string          `json:"job_id"`
+	Status       string          `json:"status"`
+	Progress     int             `json:"progress"`
+	NodesDone    int             `json:"nodes_done"`
+	NodesTotal   int             `json:"nodes_total"`
+	PromptID     string          `json:"prompt_id"`
+	Attempts     int             `json:"attempts"`
+	Error        string          `json:"error"`
+	ErrorCode    string          `json:"error_code"`
+	NodeErrors   json.RawMessage `json:"node_errors"`
+	Simulated    bool            `json:"simulated"`
+	ErrorLogTail []string        `json:"error_log_tail"`
+	Phase        string          `json:"phase"`
+	Outputs      []outputStatus  `json:"outputs"`
+}
+
+// outputStatus is one output of a job.
+type outputStatus struct {
+	OutputID string `json:"output_id"`
+	Filename string `json:"filename"`
+	Type     string `json:"type"`
+	NodeID   string `json:"node_id"`
+	Size     int64  `json:"size_bytes"`
+	SHA256   string `json:"sha256"`
+	Data     []byte `json:"data"`
+	URL      string `json:"url"`
 }
 
 // patience is how long a test waits for one job on a machine that has other things to do.
@@ -317,18 +322,61 @@ func (s *testServer) submit(request any) string {
 	return made.JobID
 }
 
-// wait polls a job until it is final.
+// job is a job's status without its outputs' data.
+func (s *testServer) job(id string) (job jobStatus) {
+	s.t.Helper()
+	a := s.call("GET", "/v1/jobs/"+id+"?data=none", testKey, nil)
+	require.Equal(s.t, 200, a.status, "%s", a.body)
+	a.json(s.t, &job)
+	return job
+}
+
+// wait waits until a job is final.
 func (s *testServer) wait(id string, limit time.Duration) jobStatus {
 	s.t.Helper()
-	var last jobStatus
-	require.Eventually(s.t, func() bool {
-		a := s.call("GET", "/v1/jobs/"+id, testKey, nil)
-		require.Equal(s.t, 200, a.status, "%s", a.body)
-		last = jobStatus{}
-		a.json(s.t, &last)
-		return last.final()
-	}, limit, 50*time.Millisecond, "job %s did not end: %+v", id, last)
-	return last
+	return s.until(id, "final", limit, jobStatus.final)
+}
+
+// until polls a job until it is as wanted. It asks in the test's own goroutine, where a failed request ends the test.
+func (s *testServer) until(id, what string, limit time.Duration, wanted func(jobStatus) bool) jobStatus {
+	s.t.Helper()
+	deadline, look := time.Now().Add(limit), time.NewTicker(20*time.Millisecond)
+	defer look.Stop()
+	for {
+		job := s.job(id)
+		if wanted(job) {
+			return job
+		}
+		require.True(s.t, time.Now().Before(deadline), "job %s is not %s: %+v", id, what, job)
+		<-look.C
+	}
+}
+
+// untilNodesAreKnown waits until the first worker's definitions of nodes have come to the server, which checks graphs
+// against them from then on. They are read beside the first job.
+func (s *testServer) untilNodesAreKnown() {
+	s.t.Helper()
+	deadline, look := time.Now().Add(patience), time.NewTicker(50*time.Millisecond)
+	defer look.Stop()
+	unknown := map[string]any{"workflow": json.RawMessage(`{"1":{"class_type":"Nothing","inputs":{}}}`)}
+	for s.call("POST", "/v1/jobs", testKey, unknown).status != http.StatusUnprocessableEntity {
+		require.True(s.t, time.Now().Before(deadline), "no worker's node definitions came")
+		<-look.C
+	}
+}
+
+// running waits until a job executes.
+func (s *testServer) running(id string) jobStatus {
+	s.t.Helper()
+	return s.until(id, "running", patience, func(j jobStatus) bool { return j.Status == "running" })
+}
+
+// completed waits for a job's good end.
+func (s *testServer) completed(id string) jobStatus {
+	s.t.Helper()
+	job := s.wait(id, patience)
+	require.Equal(s.t, "completed", job.Status, "%+v", job)
+	return job
 }
 
 // lockedBuffer collects a child's log while a test reads it.

@@ -182,6 +182,8 @@ func TestTheEnginesRefusalNamesTheNode(t *testing.T) {
 	require.Contains(t, job.Error, "steps")
 	require.Zero(t, job.Attempts, "nothing ran")
 
+	s.untilNodesAreKnown()
+	accepted := len(s.list(testKey, ""))
 	a := s.call("POST", "/v1/jobs", testKey, bad)
 	require.Equal(t, 422, a.status, "%s", a.body)
 	p := a.problem(t)
@@ -189,7 +191,7 @@ func TestTheEnginesRefusalNamesTheNode(t *testing.T) {
 	require.Equal(t, "SimSteps", p.NodeErrors["2"].ClassType)
 	require.Equal(t, "value_smaller_than_min", p.NodeErrors["2"].Errors[0].Type)
 	require.Contains(t, p.NodeErrors["2"].Errors[0].Message+p.NodeErrors["2"].Errors[0].Details, "steps")
-	require.Len(t, s.list(testKey, ""), 1)
+	require.Len(t, s.list(testKey, ""), accepted)
 }
 
 // TestEveryEndpointAnswersOwnerStrangerAndNobody walks all routes of the API once for each kind of caller.

@@ -102,10 +102,8 @@ func TestSubmitRunsABatchAndReportsEachFile(t *testing.T) {
 		files = append(files, filepath.Join(dir, name+".json"))
 		require.NoError(t, os.WriteFile(files[len(files)-1], graph, 0o600))
 	}
-	s.submit(map[string]any{"workflow_id": "text-to-text"}) // starts a worker, whose definitions the check needs
-	require.Eventually(t, func() bool {
-		return s.call("POST", "/v1/jobs", testKey, map[string]any{"workflow": json.RawMessage(`{"1":{"class_type":"Nothing","inputs":{}}}`)}).status == 422
-	}, 30*time.Second, 50*time.Millisecond)
+	s.submit(map[string]any{"workflow_id": "text-to-text"}) // starts a worker
+	s.untilNodesAreKnown()
 	flags := []string{"submit", "--server", s.base, "--key", testKey, "--media", "input.png=" + picture, "--set", "2.width=64", "--set", "2.height=40",
 		"--out", out, "--parallel", "2"}
 
