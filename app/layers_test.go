@@ -45,18 +45,18 @@ var layers = map[string][]string{
 
 // homes says where a family of libraries may be imported, by import path prefix. The longest prefix decides.
 var homes = map[string][]string{
-	"github.com/gofiber/":             {"app/server", "app/api", "app/web", "app"},
-	"github.com/valyala/fasthttp":     {"app/server", "app/api", "app/web"},
-	"github.com/fasthttp/websocket":   {"app/server", "app/api", "app/web", "gpu/comfy", "gpu/sim"},
-	"gorm.io/":                        {"models/store"},
-	"github.com/mattn/go-sqlite3":     {"models/store"},
-	"github.com/go-gormigrate/":       {"models/store"},
-	"github.com/a-h/templ":            {"views", "app/web"},
-	"gocloud.dev/":                    {"app/storage"},
-	"github.com/NVIDIA/go-nvml":       {"gpu/nvidia"},
-	"code.dny.dev/ssrf":               {"app/outbound"},
-	"github.com/alecthomas/kong":      {"app", "app/config"},
-	"github.com/prometheus/":          {"app", "app/server", "app/api"},
+	"github.com/gofiber/":           {"app/server", "app/api", "app/web", "app"},
+	"github.com/valyala/fasthttp":   {"app/server", "app/api", "app/web"},
+	"github.com/fasthttp/websocket": {"app/server", "app/api", "app/web", "gpu/comfy", "gpu/sim"},
+	"gorm.io/":                      {"models/store"},
+	"github.com/mattn/go-sqlite3":   {"models/store"},
+	"github.com/go-gormigrate/":     {"models/store"},
+	"github.com/a-h/templ":          {"views", "app/web"},
+	"gocloud.dev/":                  {"app/storage"},
+	"github.com/NVIDIA/go-nvml":     {"gpu/nvidia"},
+	"code.dny.dev/ssrf":             {"app/outbound"},
+	"github.com/alecthomas/kong":    {"app", "app/config"},
+	"github.com/prometheus/":        {"app", "app/server", "app/api"},
 }
 
 func TestLayers(t *testing.T) {
