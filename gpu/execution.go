@@ -47,6 +47,7 @@ type execution struct {
 	ending   models.Cause // why it was stopped, "" while it was not
 	endSince time.Time
 	graceEnd time.Time // when a stopping server interrupts it
+	looked   time.Time // when the engine was last asked about it
 	raised   *Exception
 	closing  bool // the engine said that it is done: history exists, or will at once
 	absent   int  // looks in a row that found it nowhere

@@ -287,6 +287,48 @@ func TestCancelRestartsAnEngineThatDoesNotObey(t *testing.T) {
 	})
 }
 
+// chatter has the engine send an event about a prompt every 50 ms, as samplers do, until silence is called.
+func (r *rig) chatter(id string) (silence func()) {
+	quiet, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				r.engine.emit(Event{Kind: EventSteps, PromptID: id, Node: "3", Value: 1, Max: 100})
+			case <-quiet:
+				return
+			}
+		}
+	}()
+	return func() { close(quiet); <-done }
+}
+
+func TestAPromptThatGoesOnTalkingIsStoppedAsWell(t *testing.T) {
+	t.Run("cancelled", func(t *testing.T) {
+		inRig(t, nil, func(r *rig) {
+			f := r.execute(Task{AttemptID: "a"})
+			defer r.chatter("a")()
+			r.engine.with(func(e *fakeEngine) { e.deaf = 3 })
+			r.m.Stop("a", models.CauseCanceled)
+			require.Equal(t, models.CauseCanceled, r.outcome(f, 3*time.Second).Cause)
+		})
+	})
+	t.Run("when the server stops", func(t *testing.T) {
+		inRig(t, nil, func(r *rig) {
+			f := r.execute(Task{AttemptID: "a"})
+			defer r.chatter("a")()
+			r.stop()
+			r.pass(9 * time.Second)
+			require.Empty(t, f.out, "it has the grace")
+			require.Equal(t, models.CauseServerStop, r.outcome(f, 2*time.Second).Cause)
+			require.Contains(t, r.engine.calls(), "interrupt a")
+		})
+	})
+}
+
 func TestACancelledStagedPromptNeverRuns(t *testing.T) {
 	inRig(t, nil, func(r *rig) {
 		a, b := r.execute(Task{AttemptID: "a"}), r.execute(Task{AttemptID: "b"})

@@ -142,13 +142,16 @@ func (x *execution) read() (look bool) {
 	return look
 }
 
-// pause is the time to the next look when no event comes before it.
+// pause is the time to the next look when no event comes before it. Every event puts the look off, save when the prompt
+// is to end: one that goes on talking must hear it.
 func (x *execution) pause() time.Duration {
 	switch {
 	case x.absent > 0 || x.broken > 0:
 		return pollNext
-	case x.ending != "":
-		return pollStop
+	case x.ending != "" || x.graceOver():
+		return max(0, pollStop-x.now().Sub(x.looked))
+	case !x.graceEnd.IsZero():
+		return min(pollSilent, x.graceEnd.Sub(x.now()))
 	case x.closing:
 		return pollSoon
 	case !x.begun.Load() && !x.first():
@@ -159,6 +162,7 @@ func (x *execution) pause() time.Duration {
 
 // check looks at the engine and acts on what it sees; an Outcome is the end.
 func (x *execution) check() *Outcome {
+	x.looked = x.now()
 	where, h, q := x.look()
 	if where != placeNowhere {
 		x.absent = 0
@@ -193,7 +197,7 @@ func (x *execution) running() *Outcome {
 		x.interrupt()
 		return nil
 	}
-	if !x.graceEnd.IsZero() && !x.now().Before(x.graceEnd) {
+	if x.graceOver() {
 		x.end(models.CauseServerStop)
 		x.interrupt()
 		return nil
@@ -303,6 +307,9 @@ func (x *execution) end(c models.Cause) bool {
 	}
 	return true
 }
+
+// graceOver says that a stopping server waits no longer.
+func (x *execution) graceOver() bool { return !x.graceEnd.IsZero() && !x.now().Before(x.graceEnd) }
 
 // wind lets an executing prompt of a stopping server go on for the grace, and takes a waiting one back.
 func (x *execution) wind() {
