@@ -88,6 +88,9 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 	for i := range workers {
 		w := &workers[i]
 		mine := s.onWorker[w.Name]
+		if len(mine) > 1 && w.Executing == mine[1].attemptID {
+			mine[0], mine[1] = mine[1], mine[0] // placed together, they came to the engine the other way round
+		}
 		if len(mine) > 0 {
 			w.Executing, w.ExecutingJobID = mine[0].attemptID, mine[0].job.ID
 		}
