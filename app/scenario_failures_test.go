@@ -87,7 +87,7 @@ func testNoOrphans(t *testing.T) {
 
 func testKeptEnginesAreAdopted(t *testing.T) {
 	s := startServer(t, quick, "COMFYFLEET_ON_SHUTDOWN=keep")
-	ids := []string{s.submit(steps(150, 0.02, 1)), s.submit(steps(150, 0.02, 2))}
+	ids := []string{s.submit(steps(500, 0.02, 1)), s.submit(steps(500, 0.02, 2))}
 	pids := func() (pids []int) {
 		for _, w := range s.busy(2) {
 			pids = append(pids, w.PID)
