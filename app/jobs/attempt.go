@@ -19,7 +19,7 @@ const writeLimit = 20 * time.Second
 
 // attempt takes one attempt from its claim to its end: claim, prepare, execute, settle.
 func (s *Service) attempt(ctx context.Context, a models.Attempt) {
-	a, job, err := s.Store.Claim(ctx, a)
+	claimed, job, err := s.Store.Claim(ctx, a)
 	s.claimed(a.JobID)
 	if err != nil {
 		s.release(a)
@@ -28,7 +28,7 @@ func (s *Service) attempt(ctx context.Context, a models.Attempt) {
 		}
 		return
 	}
-	s.follow(ctx, job, a, false)
+	s.follow(ctx, job, claimed, false)
 }
 
 // follow runs a claimed attempt, a new one or one that an earlier server began (resume).

@@ -102,8 +102,10 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 	for id, t := range view.Tenants {
 		in.Groups[id] = gpu.Load{Running: t.Claimed, MaxRunning: t.MaxRunning, Served: s.served[id]}
 	}
+	placed := map[string]bool{}
 	for _, mine := range s.onWorker {
 		for _, h := range mine {
+			placed[h.job.ID] = true
 			if l, ok := in.Groups[h.job.TenantID]; ok && s.claiming[h.job.ID] {
 				l.Running++ // the store does not count it yet
 				in.Groups[h.job.TenantID] = l
@@ -111,8 +113,8 @@ func (s *Service) planInput(workers []models.Worker, view models.QueueView) gpu.
 		}
 	}
 	for _, j := range view.Jobs {
-		if s.claiming[j.ID] {
-			continue
+		if placed[j.ID] {
+			continue // the claim is not in the view yet
 		}
 		in.Waiting = append(in.Waiting, waiting(j, view))
 	}

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -26,4 +28,28 @@ func TestThePlannerKnowsWhichOfTwoPromptsWaits(t *testing.T) {
 			require.Equal(t, []string{waits}, gpu.Plan(in).TakeBack)
 		})
 	}
+}
+
+// lostClaims is a store in which somebody else was always faster.
+type lostClaims struct{ Store }
+
+func (lostClaims) Claim(context.Context, models.Attempt) (models.Attempt, models.Job, error) {
+	return models.Attempt{}, models.Job{}, models.ErrFenced
+}
+
+func TestALostClaimGivesItsPlaceBack(t *testing.T) {
+	s := New(Config{Store: lostClaims{}, Now: time.Now, NewID: func() string { return "a1" }, Log: slog.New(slog.DiscardHandler)})
+	s.place(t.Context(), gpu.Placement{JobID: "j1", Worker: "sim0"}, models.QueuedJob{ID: "j1"}, 1)
+	s.running.Wait()
+	require.Empty(t, s.onWorker["sim0"], "the worker would never be used again")
+	require.Empty(t, s.claiming, "the job would never be placed again")
+}
+
+func TestAPlacedJobIsNotPlacedAgainFromAnOldView(t *testing.T) {
+	s := New(Config{Now: time.Now})
+	j := models.QueuedJob{ID: "j1", Seq: 1}
+	s.onWorker["sim0"] = []held{{"a1", j}} // claimed since the queue was read
+	in := s.planInput([]models.Worker{{Name: "sim0", State: models.WorkerReady}, {Name: "sim1", State: models.WorkerReady}},
+		models.QueueView{Jobs: []models.QueuedJob{j}})
+	require.Empty(t, gpu.Plan(in).Place)
 }
