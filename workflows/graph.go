@@ -90,8 +90,16 @@ func parseLink(value json.RawMessage) (Link, bool) {
 	if len(value) == 0 || value[0] != '[' {
 		return Link{}, false
 	}
-	parts := elements(value)
-	if len(parts) != 2 || parts[0][0] != '"' {
+	var parts [2]json.RawMessage
+	n := 0
+	for v := range elements(value) {
+		if n == len(parts) {
+			return Link{}, false
+		}
+		parts[n] = v
+		n++
+	}
+	if n < len(parts) || parts[0][0] != '"' {
 		return Link{}, false
 	}
 	slot, err := strconv.ParseFloat(string(parts[1]), 64) // ComfyUI takes 0.0 for 0

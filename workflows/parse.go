@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,8 +55,9 @@ func Parse(raw []byte) (*Graph, error) {
 		return nil, unprocessable(ErrNameTooLarge, "the graph has %d nodes; the limit is %d", len(top), MaxNodes)
 	}
 	g := &Graph{nodes: make([]*Node, 0, len(top)), byID: make(map[string]*Node, len(top))}
+	p := &parser{names: make(map[string]string, 64)}
 	for _, m := range top {
-		n, err := parseNode(m)
+		n, err := p.node(m)
 		if err != nil {
 			return nil, err
 		}
@@ -127,33 +129,43 @@ func has(list []member, name string) bool {
 	return false
 }
 
-func parseNode(m member) (*Node, error) {
+// parser reads nodes one after the other. What one node needs for a moment only the next one uses again.
+type parser struct {
+	names  map[string]string
+	fields []member
+	inside []member // of inputs or _meta
+}
+
+func (p *parser) node(m member) (*Node, error) {
 	if err := checkID(m.name); err != nil {
 		return nil, err
 	}
 	if m.value[0] != '{' {
 		return nil, malformed("node %q is not an object", shorten(m.name))
 	}
-	list, err := members(m.value)
-	if err != nil {
+	var err error
+	if p.fields, err = appendMembers(p.fields, m.value, p.names); err != nil {
 		return nil, malformed("node %q: %v", shorten(m.name), err)
 	}
-	n := &Node{ID: m.name, key: m.key, members: list}
+	n := &Node{ID: m.name, key: m.key, members: slices.Clone(p.fields)}
 	hasInputs := false
-	for _, f := range list {
-		if err := inspect(f.value, maxDepth); err != nil {
+	for _, f := range n.members {
+		if f.name == "inputs" && f.value[0] != '{' {
+			return nil, malformed("the inputs of node %q are not an object", shorten(n.ID))
+		}
+		if err := p.field(f.value); err != nil {
 			return nil, malformed("node %q: %v", shorten(n.ID), err)
 		}
 		switch f.name {
 		case "class_type":
 			if f.value[0] == '"' {
-				n.Class = unquote(f.value)
+				n.Class = intern(p.names, f.value)
 			}
 		case "_meta":
-			n.Title = title(f.value)
+			n.Title = p.title()
 		case "inputs":
 			hasInputs = true
-			if n.inputs, err = parseInputs(n.ID, f.value); err != nil {
+			if n.inputs, err = p.inputs(n.ID); err != nil {
 				return nil, err
 			}
 		}
@@ -167,22 +179,41 @@ func parseNode(m member) (*Node, error) {
 	return n, nil
 }
 
-func parseInputs(id string, value json.RawMessage) ([]Input, error) {
+// field inspects a field of a node, and leaves the members of an object in inside.
+func (p *parser) field(value json.RawMessage) (err error) {
+	p.inside = p.inside[:0]
 	if value[0] != '{' {
-		return nil, malformed("the inputs of node %q are not an object", shorten(id))
+		return inspect(value, maxDepth)
 	}
-	list, err := members(value)
-	if err != nil {
-		return nil, malformed("node %q: %v", shorten(id), err)
+	if p.inside, err = appendMembers(p.inside, value, p.names); err != nil {
+		return err
 	}
-	inputs := make([]Input, 0, len(list))
-	for _, m := range list {
+	for _, m := range p.inside {
+		if err := inspect(m.value, maxDepth-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) inputs(id string) ([]Input, error) {
+	inputs := make([]Input, 0, len(p.inside))
+	for _, m := range p.inside {
 		if len(m.name) > maxName {
 			return nil, malformed("node %q has an input with a name of %d bytes", shorten(id), len(m.name))
 		}
 		inputs = append(inputs, newInput(m.name, m.key, m.value))
 	}
 	return inputs, nil
+}
+
+func (p *parser) title() string {
+	for _, m := range p.inside {
+		if m.name == "title" {
+			return unquoted(m.value)
+		}
+	}
+	return ""
 }
 
 // checkID refuses ids that could be mistaken for something else where they are shown or become part of a file name
@@ -195,17 +226,4 @@ func checkID(id string) error {
 		return malformed("the node id %q has a slash or a control character", shorten(id))
 	}
 	return nil
-}
-
-func title(meta json.RawMessage) string {
-	if meta[0] != '{' {
-		return ""
-	}
-	list, _ := members(meta) // inspected before
-	for _, m := range list {
-		if m.name == "title" {
-			return unquoted(m.value)
-		}
-	}
-	return ""
 }

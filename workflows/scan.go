@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 )
 
 // member is one key and value of a JSON object, as the client wrote them.
@@ -15,13 +16,17 @@ type member struct {
 
 // members lists an object's members in order. b must be valid JSON that starts with '{'. A name that comes twice is an
 // error: parsers differ in which of the two counts, so what we check might not be what an engine runs.
-func members(b []byte) ([]member, error) {
-	list := make([]member, 0, 8)
+func members(b []byte) ([]member, error) { return appendMembers(make([]member, 0, 8), b, nil) }
+
+// appendMembers is members into a list that may have been used before. names, unless nil, holds one copy of each name:
+// the nodes of a graph have few different ones.
+func appendMembers(list []member, b []byte, names map[string]string) ([]member, error) {
+	list = list[:0]
 	var seen map[string]bool // made when there are many; a few are quicker compared
 	i := skipSpace(b, 1)
 	for i < len(b) && b[i] != '}' {
 		end := valueEnd(b, i)
-		m := member{key: b[i:end], name: unquote(b[i:end])}
+		m := member{key: b[i:end], name: intern(names, b[i:end])}
 		i = skipSpace(b, skipSpace(b, end)+1) // over the colon
 		end = valueEnd(b, i)
 		m.value = json.RawMessage(b[i:end])
@@ -45,18 +50,33 @@ func members(b []byte) ([]member, error) {
 	return list, nil
 }
 
-// elements lists an array's values. b must be valid JSON that starts with '['.
-func elements(b []byte) []json.RawMessage {
-	var list []json.RawMessage
-	i := skipSpace(b, 1)
-	for i < len(b) && b[i] != ']' {
-		end := valueEnd(b, i)
-		list = append(list, json.RawMessage(b[i:end]))
-		if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
-			i = skipSpace(b, i+1)
+// intern is unquote with one copy of each string.
+func intern(names map[string]string, quoted []byte) string {
+	if names == nil || len(quoted) < 2 {
+		return unquote(quoted)
+	}
+	if s, ok := names[string(quoted)]; ok {
+		return s
+	}
+	s := unquote(quoted)
+	names[string(quoted)] = s
+	return s
+}
+
+// elements walks through an array's values. b must be valid JSON that starts with '['.
+func elements(b []byte) iter.Seq[json.RawMessage] {
+	return func(yield func(json.RawMessage) bool) {
+		i := skipSpace(b, 1)
+		for i < len(b) && b[i] != ']' {
+			end := valueEnd(b, i)
+			if !yield(json.RawMessage(b[i:end])) {
+				return
+			}
+			if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
 		}
 	}
-	return list
 }
 
 // inspect walks a whole valid value: no key twice anywhere, and nothing nested deeper than depth.
@@ -68,7 +88,7 @@ func inspect(b []byte, depth int) error {
 		return fmt.Errorf("it is nested deeper than %d levels", maxDepth)
 	}
 	if b[0] == '[' {
-		for _, v := range elements(b) {
+		for v := range elements(b) {
 			if err := inspect(v, depth-1); err != nil {
 				return err
 			}
@@ -96,7 +116,7 @@ func eachString(b []byte, fn func(string)) {
 	case '"':
 		fn(unquote(b))
 	case '[':
-		for _, v := range elements(b) {
+		for v := range elements(b) {
 			eachString(v, fn)
 		}
 	case '{':

@@ -11,10 +11,8 @@ import (
 // Lift reads a JSON document to its end. rest is the document with the lifted strings replaced by their marks; it is
 // valid JSON exactly when the document was. On an error lifted holds what was taken out so far.
 func Lift(r io.Reader, o Options) (rest []byte, lifted []Lifted, err error) {
-	l := &lifter{o: o, in: newSource(r, o.MaxTotal), nonce: rand.Text()}
-	for _, f := range o.Fields {
-		l.path.deepest = max(l.path.deepest, len(f.Path))
-	}
+	l := &lifter{o: o, in: newSource(r, o.MaxTotal), nonce: rand.Text(), path: watch(o.Fields)}
+	defer l.in.close()
 	err = l.run()
 	return l.rest, l.lifted, err
 }
@@ -40,8 +38,11 @@ func (l *lifter) run() error {
 		}
 		n := 0
 		for n < len(w) && w[n] != '"' {
-			if err := l.path.step(w[n]); err != nil {
-				return err
+			switch w[n] {
+			case '{', '}', '[', ']', ',':
+				if err := l.path.step(w[n]); err != nil {
+					return err
+				}
 			}
 			n++
 		}
@@ -206,6 +207,9 @@ func (l *lifter) decode(d *decoder, head []byte) error {
 func (l *lifter) keep(b []byte) error {
 	if int64(len(l.rest)+len(b)) > l.o.MaxRest {
 		return errorf(RestTooLarge, "", "the request is larger than %d bytes, not counting media", l.o.MaxRest)
+	}
+	if l.rest == nil {
+		l.rest = make([]byte, 0, 2*l.in.end) // what comes first says whether the document is small
 	}
 	l.rest = append(l.rest, b...)
 	return nil

@@ -14,14 +14,29 @@ const maxDepth = 10000
 // that makes it wrong, so encoding/json refuses it in the end.
 type path struct {
 	stack []level
-	// deepest is the longest path anybody asks for; keys below it are not remembered.
-	deepest int
+	// names are the keys that anybody asks for, by depth. Others are not remembered: a document may have thousands.
+	names [][]string
+}
+
+// watch makes a path that knows the keys of these fields.
+func watch(fields []Field) path {
+	var p path
+	for _, f := range fields {
+		for i, name := range f.Path {
+			if i == len(p.names) {
+				p.names = append(p.names, nil)
+			}
+			p.names[i] = append(p.names[i], name)
+		}
+	}
+	return p
 }
 
 // level is one open bracket.
 type level struct {
 	object bool
-	// key is the current member of an object, index the current element of an array.
+	// key is the current member of an object as a field spells it, "" for one that nobody asks for; index the current
+	// element of an array.
 	key   string
 	index int
 	// wantsKey is true in an object before its next key.
@@ -61,25 +76,33 @@ func (p *path) wantsKey() bool {
 	return top != nil && top.wantsKey
 }
 
-// setKey remembers a key, given as written with its quotes.
+// setKey remembers a key, given as written with its quotes. encoding/json matches member names under Unicode case
+// folding, and so does EqualFold.
 func (p *path) setKey(raw []byte) {
 	top := p.top()
 	top.wantsKey = false
 	top.key = ""
-	if len(p.stack) > p.deepest || len(raw) < 2 {
+	depth := len(p.stack) - 1
+	if depth >= len(p.names) || len(raw) < 2 {
 		return
 	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		top.key = string(raw[1 : len(raw)-1])
-		return
+	name := raw[1 : len(raw)-1]
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		var plain string
+		if json.Unmarshal(raw, &plain) != nil {
+			return // not JSON: refused in the end
+		}
+		name = []byte(plain)
 	}
-	if json.Unmarshal(raw, &top.key) != nil {
-		top.key = "" // not JSON: refused in the end
+	for _, want := range p.names[depth] {
+		if bytes.EqualFold(name, []byte(want)) {
+			top.key = want
+			return
+		}
 	}
 }
 
-// matches reports whether the current value is at pattern. encoding/json matches member names under Unicode case
-// folding, and so does EqualFold.
+// matches reports whether the current value is at pattern.
 func (p *path) matches(pattern []string) bool {
 	if len(p.stack) != len(pattern) {
 		return false
@@ -90,7 +113,7 @@ func (p *path) matches(pattern []string) bool {
 			if at.object {
 				return false
 			}
-		} else if !at.object || !strings.EqualFold(at.key, want) {
+		} else if !at.object || at.key != want {
 			return false
 		}
 	}
