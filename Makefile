@@ -4,6 +4,7 @@ GO      ?= go
 BIN     := bin/comfyfleet
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TESTS   ?= ./...
+FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run build generate test bench faults soak e2e fuzz lint fmt clean
@@ -29,6 +30,15 @@ test: ## run all tests with the race detector
 
 bench: build ## print the table of figures
 	$(GO) run ./app/bench -binary $(BIN)
+
+fuzz: ## fuzz every target of the repository, each for FUZZTIME (10s)
+	@set -e; for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		targets=$$($(GO) test -list '^Fuzz' $$package); \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
 
 lint: ## vet, formatting, generated files
 	$(GO) vet ./...
