@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +55,9 @@ type Probe struct {
 	// Misses in a row, without any event between them, make the engine unreachable.
 	Misses int
 }
+
+// defaultPython runs ComfyUI when no other is named.
+const defaultPython = "python3"
 
 // Config is what a Manager needs. Zero values get the defaults named; DataDir, Workers and NewEngine have none.
 type Config struct {
@@ -143,6 +147,13 @@ func (c *Config) complete() error {
 		}
 		*p = abs
 	}
+	if strings.ContainsRune(c.ComfyUI.Python, filepath.Separator) {
+		abs, err := filepath.Abs(c.ComfyUI.Python)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		c.ComfyUI.Python = abs
+	}
 	c.defaults()
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("fleet: %w", err)
@@ -173,7 +184,7 @@ func (c *Config) defaults() {
 		c.Probe.Misses = 4
 	}
 	if c.ComfyUI.Python == "" {
-		c.ComfyUI.Python = "python3"
+		c.ComfyUI.Python = defaultPython
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

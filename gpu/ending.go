@@ -3,6 +3,7 @@ package gpu
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,20 @@ const (
 
 // died is the ending of a process that nobody asked to end.
 func (w *worker) died() *ending {
+	if w.lostPort() {
+		return &ending{cause: models.CauseCrashed, blameless: true, detail: "another program took its port; it gets another one"}
+	}
 	return &ending{cause: models.CauseCrashed, detail: proc.Explain(w.child.Exit())}
+}
+
+// lostPort reports whether the engine found its port taken. Between the choice of a port and its use any program may
+// take it; ComfyUI notices only at the end of its start.
+func (w *worker) lostPort() bool {
+	if w.answered || w.child.Exit().Code != 1 {
+		return false
+	}
+	lines, err := proc.TailSince(w.dirs.logFile(), w.logFrom, tailLines)
+	return err == nil && slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "already in use") })
 }
 
 // close ends the session, tells its prompts, and ends the process.
@@ -93,7 +107,9 @@ func (w *worker) bury(e ending, began time.Time) {
 	}
 	w.restarts++
 	w.log.Warn("the engine ended", "reason", e.detail, "pid", exit.PID, "uptime", exit.Uptime)
-	w.ends = append(w.ends, now)
+	if !e.blameless {
+		w.ends = append(w.ends, now)
+	}
 	for len(w.ends) > 0 && now.Sub(w.ends[0]) > w.m.cfg.Backoff.Within {
 		w.ends = w.ends[1:]
 	}

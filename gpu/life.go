@@ -43,6 +43,7 @@ func (w *worker) arise(ctx context.Context) *ending {
 			err error
 		}
 		result := make(chan launched, 1)
+		w.logFrom = proc.LogSize(w.dirs.logFile())
 		go func() {
 			c, err := w.launch(inner)
 			result <- launched{c, err}

@@ -52,7 +52,8 @@ type worker struct {
 	runs     []*execution
 	foreign  string // what the engine runs that is not ours, in plain words
 	info     EngineInfo
-	answered bool // the engine of this life has answered
+	answered bool  // the engine of this life has answered
+	logFrom  int64 // where the log of this life begins
 	rss      int64
 	resident []models.ResidentModel
 	idle     *time.Time
@@ -83,6 +84,8 @@ type ending struct {
 	victim string
 	// asked means that we wanted it: no backoff, no crash.
 	asked bool
+	// blameless means that it says nothing about the engine, which is to be started again.
+	blameless bool
 	// now means that the process must not be asked politely: it hangs.
 	now bool
 	// detached means that the engine goes on without us.
