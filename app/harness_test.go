@@ -72,7 +72,7 @@ type testServer struct {
 func newServer(t *testing.T, env ...string) *testServer {
 	t.Helper()
 	s := &testServer{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	s.env = append(os.Environ(),
+	s.env = append(os.Environ(), "GORACE=atexit_sleep_ms=0",
 		"COMFYFLEET_DATA_DIR="+s.dir, "COMFYFLEET_LISTEN=127.0.0.1:0", "COMFYFLEET_BOOTSTRAP_KEY="+testKey,
 		"COMFYFLEET_ADMIN_EMAIL=admin@example.test", "COMFYFLEET_ADMIN_PASSWORD=correct horse battery",
 		"COMFYFLEET_WORKERS=sim:2", "COMFYFLEET_SIM_ARGS=--speed 50 --test-nodes", "COMFYFLEET_LOG_FORMAT=json", "COMFYFLEET_LOG_LEVEL=debug",
