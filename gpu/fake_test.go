@@ -356,6 +356,7 @@ type rig struct {
 	stop    context.CancelFunc
 	ended   chan error
 	ctx     context.Context
+	stopped bool // the server is told to stop before it starts
 }
 
 // inRig runs test in a bubble, with the worker started and ready unless setup says otherwise.
@@ -377,6 +378,9 @@ func inRig(t *testing.T, setup func(r *rig, c *Config), test func(r *rig)) {
 		}
 		m.starter, r.m = r.starter, m
 		r.ctx, r.stop = context.WithCancel(context.Background())
+		if r.stopped {
+			r.stop()
+		}
 		go func() { r.ended <- m.Run(r.ctx) }()
 		m.Start(cfg.Workers[0].Name)
 		r.settle()

@@ -80,7 +80,11 @@ func NewManager(cfg Config) (*Manager, error) {
 
 // Run works until ctx ends and every worker has been left as OnShutdown says.
 func (m *Manager) Run(ctx context.Context) error {
-	if err := m.recallWishes(ctx); err != nil {
+	// A server that is stopped while it starts still has engines of an earlier one to leave as OnShutdown says.
+	start, cancel := context.WithTimeout(context.WithoutCancel(ctx), asideLimit)
+	err := m.recallWishes(start)
+	cancel()
+	if err != nil {
 		for _, w := range m.workers {
 			close(w.gone)
 		}

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"context"
 	"maps"
 	"os"
 	"path/filepath"
@@ -47,6 +48,22 @@ func TestTheNextServerGoesOnWithWhatItFinds(t *testing.T) {
 		r.pass(time.Minute)
 		require.Equal(t, 1, r.starter.count())
 		require.False(t, r.worker().Adopted)
+	})
+}
+
+// slowRecords load nothing once the server stops.
+type slowRecords struct{}
+
+func (slowRecords) Load(ctx context.Context) ([]models.WorkerRecord, error) { return nil, ctx.Err() }
+func (slowRecords) Save(context.Context, models.WorkerRecord) error         { return nil }
+
+func TestAStopDuringTheStartEndsTheEnginesOfTheEarlierServer(t *testing.T) {
+	inRig(t, func(r *rig, c *Config) {
+		left(r, "a")
+		c.Records = slowRecords{}
+		r.stopped = true
+	}, func(r *rig) {
+		require.Equal(t, []string{"stop"}, r.starter.notes())
 	})
 }
 

@@ -23,14 +23,14 @@ const (
 // Run recovers what an earlier server left, then dispatches until ctx ends, and returns when the last attempt has
 // written down its end. The fleet must run beside it and end after it was told to.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.loadPauses(ctx); err != nil {
-		return err
-	}
-	if err := s.measureHistory(ctx); err != nil {
-		return err
-	}
-	if err := s.recover(ctx); err != nil {
-		return err
+	for _, start := range []func(context.Context) error{s.loadPauses, s.measureHistory, s.recover} {
+		if err := start(ctx); err != nil {
+			if ctx.Err() == nil {
+				return err
+			}
+			s.running.Wait() // stopped while it started
+			return nil
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.dispatch(ctx) })
