@@ -156,7 +156,9 @@ func TestPreflightSaysWhatIsWrong(t *testing.T) {
 		"an unknown flag": {func(c *gpu.ComfyUI) { c.Args = []string{"--use-sage-attention", "--use-magic=1"} }, []string{"does not know the argument --use-magic"}},
 		"no torch": {func(c *gpu.ComfyUI) { replace(t, c.Python, `then echo; exit 0`, `then echo torch,yaml; exit 0`) },
 			[]string{"has no torch, yaml: is it the one of"}},
-		"broken Python": {func(c *gpu.ComfyUI) { replace(t, c.Python, `then echo; exit 0`, `then echo first >&2; echo broken >&2; exit 1`) },
+		"broken Python": {func(c *gpu.ComfyUI) {
+			replace(t, c.Python, `then echo; exit 0`, `then echo first >&2; echo broken >&2; exit 1`)
+		},
 			[]string{"does not work: exit status 1: broken"}},
 		"broken main.py": {func(c *gpu.ComfyUI) { replace(t, c.Python, "\nexec ", "\necho 'SyntaxError: no' >&2; exit 1\nexec ") },
 			[]string{"main.py --help: exit status 1: SyntaxError: no"}},
