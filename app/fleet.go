@@ -30,7 +30,8 @@ func fleetConfig(s *config.Settings, log *slog.Logger) (cfg gpu.Config, closeCar
 		Shim:       []string{self, "run-worker"},
 		NewEngine:  func(url string) gpu.Engine { return comfy.New(url, comfy.Options{}) },
 		OnShutdown: gpu.OnShutdown(s.OnShutdown), ShutdownGrace: s.ShutdownGrace,
-		StartTimeout: s.StartTimeout, StallAfter: s.StallAfter, FreeAfter: s.ScaleDownAfter / 2, Previews: true, Log: log, Now: now,
+		StartTimeout: s.StartTimeout, StallAfter: s.StallAfter, FreeAfter: s.FreeAfter,
+		RecycleRSS: int64(s.RecycleRSS), RecycleJobs: s.RecycleJobs, Previews: true, Log: log, Now: now,
 	}
 	if venv := filepath.Join(s.ComfyUIDir, "venv", "bin", "python"); cfg.ComfyUI.Python == "" && s.ComfyUIDir != "" && isFile(venv) {
 		cfg.ComfyUI.Python = venv

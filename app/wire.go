@@ -107,6 +107,9 @@ func (svc *service) joinFleet(ctx context.Context) (err error) {
 		return err
 	}
 	svc.closeCards = closeCards
+	if err := cfg.Preflight(ctx); err != nil {
+		return err
+	}
 	describeFleet(cfg.Workers, svc.log)
 	cfg.Records = workerRecords{svc.store}
 	cfg.OnNodeDefs = func(raw json.RawMessage, _ string) {

@@ -105,6 +105,31 @@ func TestManagedWorkersStartWithDirectoriesAndACardOfTheirOwn(t *testing.T) {
 	require.Len(t, ports, 2)
 }
 
+func TestTheSizesOfResidentModelsAreThoseOfTheirFiles(t *testing.T) {
+	c := comfyDir(t, "")
+	c.ModelsDir = t.TempDir()
+	for file, size := range map[string]int{
+		filepath.Join(c.Dir, "models", "vae", "deep", "a.safetensors"): 10, filepath.Join(c.ModelsDir, "loras", "b.safetensors"): 20,
+		filepath.Join(c.ModelsDir, "secret.safetensors"): 30,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, make([]byte, size), 0o644))
+	}
+	c.Args = []string{"--test-nodes"}
+	f := start(t, managedConfig(t, c))
+	ready(t, f, "gpu0")
+	prompt := steps(2, 0)
+	prompt.ModelFiles = []string{"deep/a.safetensors", "b.safetensors", "../secret.safetensors", "absent.safetensors"}
+	out := f.Execute(f.ctx, "gpu0", prompt, &run{staged: make(chan struct{}), started: make(chan struct{})})
+	require.Empty(t, out.Cause, out.Detail)
+	w, _ := f.Worker("gpu0")
+	var sizes []int64
+	for _, m := range w.Models {
+		sizes = append(sizes, m.Size)
+	}
+	require.Equal(t, []int64{10, 20, 0, 0}, sizes)
+}
+
 func lines(t *testing.T, file string) []string {
 	t.Helper()
 	raw, err := os.ReadFile(file)

@@ -310,6 +310,7 @@ func (w *worker) dismiss(x *execution) {
 
 // finished notes a prompt that ran to its end on session s, well or not: the engine works.
 func (w *worker) finished(s *session, files []string) {
+	used := w.measure(files)
 	w.do(func() {
 		w.jobs++
 		w.ends, w.retryAt = nil, nil
@@ -317,12 +318,7 @@ func (w *worker) finished(s *session, files []string) {
 			return
 		}
 		s.jobs++
-		now := w.m.cfg.Now()
-		for _, f := range slices.Backward(files) {
-			w.resident = slices.DeleteFunc(w.resident, func(r models.ResidentModel) bool { return r.File == f })
-			w.resident = slices.Insert(w.resident, 0, models.ResidentModel{File: f, LastUsed: now})
-		}
-		w.resident = w.resident[:min(len(w.resident), maxResident)]
+		w.resident = remember(w.resident, used)
 		w.publish()
 	})
 }

@@ -97,7 +97,7 @@ func (s *Settings) validateNumbers(wrong func(name, format string, args ...any))
 		name  string
 		value int
 		least int
-	}{{"min-ready", s.MinReady, 0}, {"max-queued", s.MaxQueued, 1}, {"max-queued-per-tenant", s.MaxQueuedPerTenant, 1}} {
+	}{{"min-ready", s.MinReady, 0}, {"recycle-jobs", s.RecycleJobs, 0}, {"max-queued", s.MaxQueued, 1}, {"max-queued-per-tenant", s.MaxQueuedPerTenant, 1}} {
 		if n.value < n.least {
 			wrong(n.name, "must be at least %d", n.least)
 		}
@@ -107,7 +107,7 @@ func (s *Settings) validateNumbers(wrong func(name, format string, args ...any))
 		value time.Duration
 		least time.Duration
 	}{
-		{"scale-down-after", s.ScaleDownAfter, 0}, {"shutdown-grace", s.ShutdownGrace, 0}, {"stall-after", s.StallAfter, time.Second},
+		{"scale-down-after", s.ScaleDownAfter, 0}, {"free-after", s.FreeAfter, 0}, {"shutdown-grace", s.ShutdownGrace, 0}, {"stall-after", s.StallAfter, time.Second},
 		{"start-timeout", s.StartTimeout, time.Second}, {"retention", s.Retention, 0},
 	} {
 		if d.value < d.least {

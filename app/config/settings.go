@@ -25,6 +25,9 @@ type Settings struct {
 	MinReady       int           `env:"COMFYFLEET_MIN_READY" default:"0" help:"Workers to keep started."`
 	SimArgs        string        `env:"COMFYFLEET_SIM_ARGS" help:"More arguments for simulated workers." placeholder:"ARGS"`
 	ScaleDownAfter time.Duration `env:"COMFYFLEET_SCALE_DOWN_AFTER" default:"100s" help:"Idle time after which a worker is stopped; 0 never."`
+	FreeAfter      time.Duration `env:"COMFYFLEET_FREE_AFTER" default:"50s" help:"Idle time after which a worker unloads its models; 0 never."`
+	RecycleJobs    int           `env:"COMFYFLEET_RECYCLE_JOBS" default:"0" help:"Jobs after which a worker is restarted between two; 0 never."`
+	RecycleRSS     Bytes         `name:"recycle-rss" env:"COMFYFLEET_RECYCLE_RSS" default:"0B" help:"Memory of a worker's process above which it is restarted between two jobs; 0 never."`
 	OnShutdown     string        `env:"COMFYFLEET_ON_SHUTDOWN" default:"stop" enum:"stop,keep" help:"stop ends the workers with the server; keep leaves them and their jobs for the next server."`
 	ShutdownGrace  time.Duration `env:"COMFYFLEET_SHUTDOWN_GRACE" default:"10s" help:"Time that running jobs have to finish before a stop interrupts them."`
 	StallAfter     time.Duration `env:"COMFYFLEET_STALL_AFTER" default:"10m" help:"Time without progress after which a worker is restarted."`
