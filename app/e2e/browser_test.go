@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/audits"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -101,6 +102,7 @@ func signedIn(t *testing.T, s *service, email string) *tab {
 	p.fill("#password", adminPassword)
 	p.click(".login button")
 	p.see("#sentence", "ready")
+	p.until("the page with its scripts", `document.readyState === "complete"`)
 	return p
 }
 
@@ -187,17 +189,24 @@ func (p *tab) until(what, js string) {
 	require.Eventually(p.t, func() bool {
 		ok, err := eval[bool](p, "!!("+js+")")
 		return err == nil && ok
-	}, patience, 50*time.Millisecond, "%s: %s", what, js)
+	}, patience, tick, "%s: %s", what, js)
 }
 
-// see waits until the first element that matches shows the words.
+// shown is what a reader can read in an element. What the stream replaces is wrapped in elements without a box.
+const shown = `(() => {
+	const words = (e) => getComputedStyle(e).display === "contents" ? [...e.children].map(words).join("\\n") : e.checkVisibility() ? e.innerText : "";
+	const e = document.querySelector(%s);
+	return e ? words(e) : "";
+})()`
+
+// see waits until the first element that matches shows the words, in whatever case.
 func (p *tab) see(selector, words string) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
 	last := ""
 	for time.Now().Before(deadline) {
-		text, err := eval[string](p, fmt.Sprintf(`(() => { const e = document.querySelector(%s); return e && e.checkVisibility() ? e.innerText : "" })()`, quote(selector)))
-		if err == nil && strings.Contains(text, words) {
+		text, err := eval[string](p, fmt.Sprintf(shown, quote(selector)))
+		if err == nil && strings.Contains(strings.ToLower(text), strings.ToLower(words)) {
 			return
 		}
 		last = text
@@ -230,7 +239,7 @@ func (p *tab) click(selector string) {
 			return false
 		}
 		return chromedp.Do(p.ctx, chromedp.MouseClickXY(where[0], where[1])) == nil
-	}, patience, 50*time.Millisecond, "%s cannot be clicked", selector)
+	}, patience, tick, "%s cannot be clicked", selector)
 }
 
 // fill types into a field, in place of what was there.
@@ -239,6 +248,20 @@ func (p *tab) fill(selector, text string) {
 	p.until("a field", "document.querySelector("+quote(selector)+")")
 	mustEval[bool](p, `(() => { const e = document.querySelector(`+quote(selector)+`); e.focus(); e.select?.(); return true })()`)
 	require.NoError(p.t, chromedp.Do(p.ctx, chromedp.KeyEvent("\b"), chromedp.KeyEvent(text)))
+}
+
+// hover moves the mouse over an element.
+func (p *tab) hover(selector string) {
+	p.t.Helper()
+	where := mustEval[[]float64](p, fmt.Sprintf(at, quote(selector)))
+	require.Len(p.t, where, 2, "%s cannot be pointed at", selector)
+	require.NoError(p.t, chromedp.Do(p.ctx, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, where[0], where[1])))
+}
+
+// press presses one key, where the focus is.
+func (p *tab) press(key string) {
+	p.t.Helper()
+	require.NoError(p.t, chromedp.Do(p.ctx, chromedp.KeyEvent(key)))
 }
 
 // choose puts files into a file field, as a chooser or a drop would.

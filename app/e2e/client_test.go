@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -89,7 +88,7 @@ func (s *service) finish(id, want string) (job status) {
 	require.Eventually(s.t, func() bool {
 		job = s.job(id)
 		return job.Status == "completed" || job.Status == "failed"
-	}, patience, 50*time.Millisecond, "job %s did not end", id)
+	}, patience, tick, "job %s did not end", id)
 	require.Equal(s.t, want, job.Status, job.Error)
 	return job
 }

@@ -22,7 +22,9 @@ const (
 	adminPassword = "correct horse battery"
 	viewerEmail   = "viewer@example.test"
 	// patience is how long a test waits for one thing on a machine that has others to do.
-	patience = 60 * time.Second
+	patience = 40 * time.Second
+	// tick is the gap between two looks.
+	tick = 50 * time.Millisecond
 )
 
 // service is one `comfyfleet serve` as a child process, on simulated workers.

@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAJobIsCanceledAndRetriedFromItsPage(t *testing.T) {
+	s := startService(t)
+	p := signedIn(t, s, adminEmail)
+	id := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	p.open("/jobs/" + id)
+	p.see("[data-testid=state]", "running")
+	p.click("[data-testid=cancel]")
+	p.click("dialog[open] .btn--danger")
+	p.see("[data-testid=state]", "canceled")
+	require.Equal(t, "Cancelled by user", s.finish(id, "failed").Error)
+
+	short := s.submit(map[string]any{"workflow": steps(2, 0.01)})
+	s.finish(short, "completed")
+	p.open("/jobs/" + short)
+	p.see("[data-testid=state]", "succeeded")
+	p.click("[data-testid=retry]")
+	p.until("the new job's page", fmt.Sprintf(`location.pathname.startsWith("/jobs/") && !location.pathname.includes(%q)`, short))
+	p.see("[data-testid=state]", "succeeded")
+	p.until("its picture", `document.querySelector("[data-testid=output] img")?.naturalWidth > 0`)
+}
+
+func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
+	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
+	first := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	p := signedIn(t, s, adminEmail)
+	p.open("/jobs")
+	p.see("#job-"+first, "running")
+
+	// With the pointer in the list nothing may move: new jobs gather in a bar.
+	mustEval[bool](p, `(window.marked = true)`)
+	p.hover("#job-" + first)
+	var waiting []string
+	for range 3 {
+		waiting = append(waiting, s.submit(map[string]any{"workflow": steps(4001, 0.05)}))
+	}
+	p.see("[data-testid=fresh]", "3 new jobs")
+	require.Equal(t, 1, mustEval[int](p, `document.querySelectorAll("[data-testid=job-row]").length`))
+	p.shot("jobs-fresh")
+	p.click("[data-testid=fresh]")
+	p.see("#job-"+waiting[2], "queued")
+	require.True(t, mustEval[bool](p, "window.marked"), "the page was not loaded again")
+
+	// Out of the list's way, a new row comes by itself.
+	p.hover("#sentence")
+	mustEval[bool](p, `(document.activeElement.blur(), true)`)
+	waiting = append(waiting, s.submit(map[string]any{"workflow": steps(4002, 0.05)}))
+	p.see("#job-"+waiting[3], "queued")
+	require.True(t, mustEval[bool](p, "window.marked"))
+
+	p.fill(".filterbar input[name=add]", "state:queued")
+	p.click(".filterbar .btn")
+	p.see("[data-testid=chip]", "queued")
+	p.until("only what waits", `document.querySelectorAll("[data-testid=job-row]").length === 4`)
+	p.click("[data-select-all]")
+	p.see("[data-testid=bulk]", "Cancel 4 jobs")
+	p.shot("jobs-selected")
+	p.click("[data-bulk=cancel]")
+	p.see("#bulk-confirm h2", "Cancel 4 jobs?")
+	p.click("[data-testid=bulk-do]")
+	p.see("[data-testid=toast]", "4 jobs canceled")
+	for _, id := range waiting {
+		require.Equal(t, "Cancelled by user", s.finish(id, "failed").Error)
+	}
+	require.Equal(t, "running", s.job(first).Status, "what was not selected goes on")
+}
+
+func TestTheListIsWalkedWithTheKeyboard(t *testing.T) {
+	s := startService(t)
+	first, second := s.submit(map[string]any{"workflow": steps(1, 0.01)}), s.submit(map[string]any{"workflow": steps(2, 0.01)})
+	s.finish(first, "completed")
+	s.finish(second, "completed")
+	p := signedIn(t, s, adminEmail)
+	p.press("g")
+	p.press("j")
+	p.see("h1", "Jobs")
+	p.press("j")
+	p.press("j")
+	p.press("x")
+	p.see("[data-testid=bulk]", "1 selected")
+	p.until("the second row is chosen", fmt.Sprintf(`document.getElementById("job-%s").getAttribute("aria-selected") === "true"`, first))
+	p.press("?")
+	p.see("#help", "Keyboard")
+}
