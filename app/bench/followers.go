@@ -162,7 +162,7 @@ func (t *stepTimes) lag(prompt, value string, now time.Time) (time.Duration, boo
 // between is what stands between the last before that precedes after, and after.
 func between(message []byte, before, after string) (string, bool) {
 	var end int
-	if strings.HasPrefix(after, ",") {
+	if len(after) > 1 {
 		if end = bytes.Index(message, []byte(after)); end < 0 {
 			return "", false
 		}
