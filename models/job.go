@@ -81,6 +81,9 @@ type Job struct {
 	FinishedAt *time.Time
 	// DeadlineAt ends the job if it has not finished; nil for none.
 	DeadlineAt *time.Time
+	// EstimatedSeconds is how long it was expected to take when it was accepted, 30 before anything was measured; a
+	// retry of the request is told the same.
+	EstimatedSeconds int
 
 	WebhookURL string
 	// Metadata is the tenant's own JSON object, "" for none; at most MaxMetadata bytes.

@@ -73,7 +73,7 @@ func (a *api) submit(c *fiber.Ctx) error {
 		// The first answer again, for a replay too: what became of the job is GET's to say.
 		Status:        statusWord(models.JobQueued),
 		CreatedAt:     models.FormatTime(acc.Job.CreatedAt),
-		EstimatedTime: acc.EstimatedSeconds,
+		EstimatedTime: acc.Job.EstimatedSeconds,
 	})
 }
 

@@ -43,7 +43,7 @@ func (a *api) answerLater(c *fiber.Ctx, acc jobs.Accepted, wait time.Duration) e
 	if err != nil {
 		return err
 	}
-	return a.sendJob(c, job, &acc.EstimatedSeconds)
+	return a.sendJob(c, job, &acc.Job.EstimatedSeconds)
 }
 
 // whenFinal is the job when it has ended, or as it is when ctx ends or the server stops.

@@ -130,7 +130,7 @@ func TestAJobGoesFromRequestToOutputs(t *testing.T) {
 	w := newWorld(t, succeed)
 	acc, err := w.Submit(t.Context(), w.submission())
 	require.NoError(t, err)
-	require.Equal(t, 30, acc.EstimatedSeconds)
+	require.Equal(t, 30, acc.Job.EstimatedSeconds)
 	w.fleet.give(acc.Job.ID[:8]+"_out_00001_.png", "the result")
 	w.dispatch()
 

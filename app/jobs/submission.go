@@ -66,8 +66,6 @@ type Accepted struct {
 	Job models.Job
 	// Replayed says that an Idempotency-Key matched an earlier request: Job is that one's.
 	Replayed bool
-	// EstimatedSeconds is until the job is done: 30 until something was measured.
-	EstimatedSeconds int
 }
 
 // Types of Input.

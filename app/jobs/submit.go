@@ -23,9 +23,6 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (Accepted, error) 
 	d := &draft{sub: sub, blobs: sub.blobs()}
 	defer d.discard(context.WithoutCancel(ctx), s.Blobs)
 
-	if s.Paused().Intake {
-		return Accepted{}, &models.Error{Code: models.CodeUnavailable, Name: "intake_paused", Detail: "the operator has paused intake; try again later", RetryAfter: 30}
-	}
 	if err := sub.check(s.Outbound); err != nil {
 		return Accepted{}, err
 	}
@@ -44,6 +41,9 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (Accepted, error) 
 			return first, err
 		}
 		idem = &models.Idempotency{Key: sub.IdempotencyKey, Fingerprint: fingerprint, Until: s.Now().Add(idempotencyLife)}
+	}
+	if s.Paused().Intake { // after the replay: what was accepted before the pause is accepted
+		return Accepted{}, &models.Error{Code: models.CodeUnavailable, Name: "intake_paused", Detail: "the operator has paused intake; try again later", RetryAfter: 30}
 	}
 
 	if err := s.compose(ctx, d); err != nil {
@@ -64,7 +64,7 @@ func (s *Service) accept(ctx context.Context, job models.Job, timeout time.Durat
 	now := s.Now()
 	job.ID = s.NewID()
 	job.State, job.Phase = models.JobQueued, models.PhaseWaiting
-	job.CreatedAt = now
+	job.CreatedAt, job.EstimatedSeconds = now, s.estimate(job.WorkflowSlug)
 	if timeout > 0 {
 		at := now.Add(timeout)
 		job.DeadlineAt = &at
@@ -85,7 +85,7 @@ func (s *Service) accept(ctx context.Context, job models.Job, timeout time.Durat
 		s.hub.publishJob(job)
 		s.Wake()
 	}
-	return Accepted{Job: job, Replayed: replayed, EstimatedSeconds: s.estimate(job.WorkflowSlug)}, nil
+	return Accepted{Job: job, Replayed: replayed}, nil
 }
 
 // replay answers a request whose Idempotency-Key is known.
@@ -101,7 +101,7 @@ func (s *Service) replay(ctx context.Context, sub Submission, fingerprint string
 		return Accepted{}, false, models.Errorf(models.CodeUnprocessed, "idempotency_mismatch",
 			"Idempotency-Key was used for a different request in the last 24 hours; use a new key")
 	}
-	return Accepted{Job: job, Replayed: true, EstimatedSeconds: s.estimate(job.WorkflowSlug)}, true, nil
+	return Accepted{Job: job, Replayed: true}, true, nil
 }
 
 // draft is a submission on its way to becoming a job.

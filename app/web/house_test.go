@@ -196,7 +196,7 @@ func (h *house) Submit(ctx context.Context, sub jobs.Submission) (jobs.Accepted,
 	slug, _, _ := strings.Cut(sub.WorkflowID, "@")
 	j := h.add(models.Job{TenantID: sub.TenantID, Origin: sub.Origin, WorkflowSlug: slug, WorkflowVersion: 1, CreatedAt: h.now})
 	h.payloads[j.ID] = models.JobPayload{JobID: j.ID, Graph: sub.Workflow}
-	return jobs.Accepted{Job: j, EstimatedSeconds: 30}, nil
+	return jobs.Accepted{Job: j}, nil
 }
 
 func (h *house) Job(ctx context.Context, tenantID, id string) (jobs.View, error) {
