@@ -35,16 +35,39 @@ func newHub(now func() time.Time) *hub {
 	return &hub{now: now, topics: map[string]*topic{}, all: map[*Follower]chan struct{}{}}
 }
 
+// progress notes how far a running job is. Engines say each step twice; followers are woken for what they can see.
+func (h *hub) progress(jobID string, p models.Progress, phase models.Phase) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[jobID]
+	if t == nil || t.update.State.Final() || p.Percent < t.update.Progress.Percent {
+		return
+	}
+	old := t.update.Progress
+	old.LastEventAt = p.LastEventAt
+	seen := t.known && old == p && t.update.Phase == phase
+	t.update.Progress, t.update.Phase = p, phase
+	if !seen {
+		h.wake(jobID, t)
+	}
+}
+
 // publish changes a job's newest update and wakes its followers.
 func (h *hub) publish(jobID string, change func(u *Update)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.wakeAll()
 	t := h.topics[jobID]
 	if t == nil {
+		h.wakeAll()
 		return // nobody follows it and nothing runs: the store knows all there is to know
 	}
 	change(&t.update)
+	h.wake(jobID, t)
+}
+
+// wake tells the followers of a topic, and those of all jobs, that it has changed.
+func (h *hub) wake(jobID string, t *topic) {
+	h.wakeAll()
 	t.known = true
 	t.update.Version++
 	t.update.At = h.now()

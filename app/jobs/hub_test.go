@@ -97,3 +97,20 @@ func TestLiveProgressNeverGoesBack(t *testing.T) {
 	h.live(&done)
 	require.Equal(t, 100, done.Progress.Percent, "a final row is the truth")
 }
+
+func TestAStepThatIsSaidTwiceWakesOnce(t *testing.T) {
+	h := newHub(time.Now)
+	f := h.follow("j")
+	defer f.Close()
+	h.begin(models.Job{ID: "j", State: models.JobRunning}, "a")
+	require.True(t, woken(f))
+	for _, second := range []int64{1, 2} {
+		at := time.Unix(second, 0)
+		h.progress("j", models.Progress{Percent: 10, Value: 3, LastEventAt: &at}, models.PhaseExecuting)
+		require.Equal(t, second == 1, woken(f))
+		u, _ := f.Latest()
+		require.Equal(t, &at, u.Progress.LastEventAt, "the engine is alive")
+	}
+	h.progress("j", models.Progress{Percent: 9}, models.PhaseExecuting)
+	require.False(t, woken(f), "progress never goes back")
+}

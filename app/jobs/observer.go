@@ -98,12 +98,7 @@ func (o *observer) commit(ctx context.Context, write func(context.Context) error
 }
 
 func (o *observer) Progress(p models.Progress, phase models.Phase) {
-	o.s.hub.publish(o.job.ID, func(u *Update) {
-		if u.State.Final() || p.Percent < u.Progress.Percent {
-			return
-		}
-		u.Progress, u.Phase = p, phase
-	})
+	o.s.hub.progress(o.job.ID, p, phase)
 	o.s.saver.note(models.ProgressUpdate{JobID: o.job.ID, AttemptID: o.attempt.ID, Phase: phase, Progress: p})
 }
 
