@@ -19,6 +19,9 @@ import (
 // second is as many as anybody sees.
 const frameGap = 40 * time.Millisecond
 
+// lastWords is how long a stream's client has to read on while the server stops.
+const lastWords = time.Second
+
 // Feed is a stream of news for one client.
 type Feed struct {
 	// Wake fires when Next may have something. One token may stand for many changes.
@@ -83,6 +86,8 @@ type line interface {
 	start(cancel func()) error
 	send(frames [][]byte) error
 	beat() error
+	// under is the connection.
+	under() net.Conn
 	// end says goodbye: err is nil for a stream that is done.
 	end(err error)
 }
@@ -93,6 +98,10 @@ func (s *Server) stream(request string, open Open, l line) {
 	defer done()
 	ctx, cancel := context.WithCancel(s.streams)
 	defer cancel()
+	if ours, ok := bare(l.under()).(*connection); ok { // looked up now: fasthttp takes its wrapper back at the end
+		calm := context.AfterFunc(s.streams, ours.hurry) // a write may be stuck
+		defer calm()
+	}
 	err := s.follow(ctx, cancel, open, l)
 	if ctx.Err() == nil && err != nil && models.ErrorCode(err) == models.CodeInternal && !isNet(err) {
 		s.Log.Error("stream ended", "request", request, "err", err)
@@ -201,6 +210,8 @@ func (l *sseLine) beat() error {
 	_, err := l.conn.Write([]byte(": \n\n"))
 	return err
 }
+
+func (l *sseLine) under() net.Conn { return l.conn }
 
 func (l *sseLine) end(err error) {
 	if !l.on { // nothing was sent: say why

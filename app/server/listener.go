@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -82,15 +83,27 @@ func passing(err error) bool {
 // read: fasthttp's own WriteTimeout would be for the whole answer.
 type connection struct {
 	net.Conn
-	s    *Server
-	once sync.Once
+	s       *Server
+	once    sync.Once
+	hurried atomic.Bool
 }
 
 func (c *connection) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.s.WriteIdle)); err != nil {
 		return 0, err
 	}
+	if c.hurried.Load() {
+		if err := c.SetWriteDeadline(time.Now().Add(lastWords)); err != nil {
+			return 0, err
+		}
+	}
 	return c.Conn.Write(b)
+}
+
+// hurry gives the write that runs, and those after it, lastWords instead of WriteIdle.
+func (c *connection) hurry() {
+	c.hurried.Store(true)                             // for a write that is about to set its own deadline
+	_ = c.SetWriteDeadline(time.Now().Add(lastWords)) // fails on a closed connection, which writes nothing
 }
 
 func (c *connection) Close() error {

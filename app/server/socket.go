@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -94,6 +95,8 @@ func (l *socketLine) send(frames [][]byte) error {
 func (l *socketLine) beat() error {
 	return l.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(5*time.Second))
 }
+
+func (l *socketLine) under() net.Conn { return l.conn.NetConn() }
 
 // end closes with a code that tells the client whether to come back.
 func (l *socketLine) end(err error) {

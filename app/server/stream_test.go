@@ -337,6 +337,31 @@ func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
 }
 
+// TestStoppingDoesNotWaitForStreamsThatNobodyReads has a write stuck on each kind of stream when the stop comes.
+func TestStoppingDoesNotWaitForStreamsThatNobodyReads(t *testing.T) {
+	src, wsSrc := newSource(), newSource()
+	e := start(t, Config{Heartbeat: time.Hour}, func(s *Server) {
+		s.App.Get("/events", func(c *fiber.Ctx) error { return s.SSE(c, src.feed) })
+		s.App.Get("/ws", func(c *fiber.Ctx) error { return s.WebSocket(c, wsSrc.feed) })
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	ws, _, err := websocket.DefaultDialer.Dial(strings.Replace(e.url, "http", "ws", 1)+"/ws", nil)
+	require.NoError(t, err)
+	defer ws.Close()
+	large := strings.Repeat("x", 32<<20) // more than the sockets' buffers hold
+	for _, s := range []*source{src, wsSrc} {
+		require.Eventually(t, func() bool { return s.open.Load() == 1 }, 5*time.Second, time.Millisecond)
+		s.say(large)
+		require.Eventually(t, func() bool { return len(s.frames) == 0 }, 5*time.Second, time.Millisecond)
+	}
+	require.NoError(t, e.stop(5*time.Second))
+	require.Zero(t, src.open.Load()+wsSrc.open.Load())
+}
+
 func TestShutdownWaitsForRequestsAndThenCutsThem(t *testing.T) {
 	entered, release := make(chan struct{}, 1), make(chan struct{})
 	e := start(t, Config{}, func(s *Server) {
