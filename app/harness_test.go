@@ -66,12 +66,14 @@ type testServer struct {
 	base string
 	log  *lockedBuffer
 	done chan struct{}
+	// binary is the program that start and run run.
+	binary string
 }
 
 // newServer prepares a server on a data directory of its own; env adds or overrides settings. start starts it.
 func newServer(t *testing.T, env ...string) *testServer {
 	t.Helper()
-	s := &testServer{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	s := &testServer{t: t, dir: t.TempDir(), log: &lockedBuffer{}, binary: binary}
 	s.env = append(os.Environ(), "GORACE=atexit_sleep_ms=0",
 		"COMFYFLEET_DATA_DIR="+s.dir, "COMFYFLEET_LISTEN=127.0.0.1:0", "COMFYFLEET_BOOTSTRAP_KEY="+testKey,
 		"COMFYFLEET_ADMIN_EMAIL=admin@example.test", "COMFYFLEET_ADMIN_PASSWORD=correct horse battery",
@@ -98,7 +100,7 @@ func startServer(t *testing.T, env ...string) *testServer {
 // start runs the server and waits until it answers.
 func (s *testServer) start() {
 	s.t.Helper()
-	s.cmd = exec.Command(binary, "serve")
+	s.cmd = exec.Command(s.binary, "serve")
 	s.cmd.Env = s.env
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(s.t, err)
@@ -164,7 +166,7 @@ func (s *testServer) run(args ...string) (stdout string, err error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, s.binary, args...)
 	cmd.Env = s.env
 	cmd.Dir = s.t.TempDir() // what a command leaves where it runs goes with the test
 	var out, errOut bytes.Buffer
