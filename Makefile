@@ -43,8 +43,8 @@ fuzz: ## fuzz every target of the repository, each for FUZZTIME (10s)
 soak: ## kill servers and workers under load, at full count, and count what became of the jobs
 	SOAK_SCALE=10 $(GO) test -race -count=1 -v -run 'TestEveryAcceptedJobEndsOnce|TestJobsOutlive' ./app
 
-faults: ## inject every fault into real workers and say what became of the job
-	$(GO) test -race -count=1 -v -run 'TestPromptsSucceed|TestWhatANode|TestOutOfMemory|TestAKilled|TestCancelInterrupts|TestABroken|TestStarts|TestThePrompt' ./gpu
+faults: ## inject every fault into real workers and print what became of job and worker
+	FAULT_TABLE=1 $(GO) test -race -count=1 -run TestWhatFollowsFromEachFault ./app
 
 e2e: ## drive the dashboard in headless Chromium
 	$(GO) test -race -count=1 -v ./app/e2e

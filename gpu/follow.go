@@ -184,6 +184,10 @@ func (x *execution) check() *Outcome {
 	case placePending:
 		return x.pending(q)
 	}
+	// A process that is frozen neither answers nor speaks.
+	if silent := x.now().Sub(x.heard); x.begun.Load() && x.ending == "" && silent >= x.w.m.cfg.StallAfter {
+		x.stalled(silent)
+	}
 	x.escalate()
 	return nil
 }

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"comfyfleet/models"
+)
+
+// faultRow is one way in which an attempt ends, and what has to follow from it.
+type faultRow struct {
+	cause string
+	// env overrides settings; the fleet is one simulator with test nodes unless it says otherwise.
+	env []string
+	// request is submitted; then act, if any, does the damage.
+	request map[string]any
+	act     func(s *testServer, id string)
+
+	job      string // status, with the error code of a failed one
+	attempts int    // that began to execute
+	worker   models.WorkerState
+	exits    int    // of its processes
+	reason   string // in the last exit, or in the state without one
+}
+
+const (
+	impatient = "COMFYFLEET_STALL_AFTER=2s"
+	briefStop = "COMFYFLEET_SHUTDOWN_GRACE=100ms"
+)
+
+func simFault(name string) []string { return []string{quick + " --fault " + name} }
+
+// node is a graph that runs one test node between a picture and its file. inputs is JSON, "" for none.
+func node(class, inputs string) map[string]any {
+	if inputs != "" {
+		inputs = "," + inputs
+	}
+	save := "2"
+	if class == "SimPoison" { // it has no output to save
+		save = "1"
+	}
+	return map[string]any{"workflow": json.RawMessage(fmt.Sprintf(`{
+		"1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
+		"2": {"class_type": %q, "inputs": {"image": ["1", 0]%s}},
+		"3": {"class_type": "SaveImage", "inputs": {"images": [%q, 0], "filename_prefix": "x"}}}`, class, inputs, save))}
+}
+
+func timed(request map[string]any, seconds int) map[string]any {
+	request["timeout_seconds"] = seconds
+	return request
+}
+
+// faultRows are the causes of the table of what ends an attempt, in its order.
+func faultRows() []faultRow {
+	long := func() map[string]any { return steps(100, 0.03, 1) }
+	return []faultRow{
+		{cause: "graph refused", request: steps(-1, 0, 1), job: "failed graph_rejected", worker: "ready"},
+		{cause: "node raised", request: node("SimRaise", `"kind": "ValueError"`), job: "failed node_exception", attempts: 1, worker: "ready"},
+		{cause: "engine's disk full", env: simFault("disk-full"), request: steps(2, 0, 1), job: "failed node_exception", attempts: 1, worker: "ready"},
+		{cause: "out of memory once", request: node("SimOOM", ""), job: "completed", attempts: 2, worker: "ready"},
+		{cause: "out of memory always", request: node("SimOOM", `"times": 0`), job: "failed out_of_memory", attempts: 3, worker: "ready", exits: 1, reason: "needs a fresh process"},
+		{cause: "process killed", request: long(), act: signalWorker(syscall.SIGKILL), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "SIGKILL"},
+		{cause: "crash once", request: node("SimCrash", `"kind": "segv", "once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "SIGSEGV"},
+		{cause: "crash always", request: node("SimCrash", `"kind": "exit"`), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "exit 3"},
+		{cause: "output that is no JSON", request: node("SimPoison", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "exit 1"},
+		{cause: "poisoned CUDA context", request: node("SimCudaError", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "CUDA error"},
+		{cause: "wedged", env: []string{impatient}, request: node("SimHang", `"once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
+		{cause: "frozen process", env: []string{impatient}, request: long(), act: signalWorker(syscall.SIGSTOP), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
+		{cause: "dead worker thread", env: []string{impatient}, request: node("SimZombie", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "for 2s"},
+		{cause: "interrupted by a stranger", request: long(), act: interruptEngine, job: "completed", attempts: 2, worker: "ready"},
+		{cause: "socket silent", env: simFault("ws-silent"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},
+		{cause: "socket dropped", env: simFault("ws-drop-after=4"), request: steps(20, 0.05, 1), job: "completed", attempts: 1, worker: "ready"},
+		{cause: "history unreadable", env: simFault("history-500"), request: steps(2, 0, 1), job: "failed outputs_failed", attempts: 3, worker: "ready"},
+		{cause: "deadline before the start", env: simFault("slow-start=4s"), request: timed(steps(2, 0, 1), 1), job: "failed deadline_exceeded", worker: "ready"},
+		{cause: "deadline while running", request: timed(steps(10000, 0.02, 1), 1), job: "failed deadline_exceeded", attempts: 1, worker: "ready"},
+		{cause: "cancelled, interrupt ignored", request: node("SimSleep", `"seconds": 600, "seed": 1`), act: cancel, job: "failed canceled", attempts: 1, worker: "ready", exits: 1, reason: "ignored interrupts"},
+		{cause: "server killed", request: long(), act: (*testServer).replaced, job: "completed", attempts: 1, worker: "ready"},
+		{cause: "server stopped", env: []string{briefStop}, request: long(), act: (*testServer).stopped, job: "completed", attempts: 1, worker: "ready"},
+		{cause: "flag not understood", env: []string{"COMFYFLEET_SIM_ARGS=--no-such-flag"}, request: steps(2, 0, 1), job: "queued", worker: "quarantined", exits: 1, reason: "did not understand a flag"},
+		{cause: "start that fails", env: simFault("exit-at-start=7"), request: steps(2, 0, 1), job: "queued", worker: "backoff", exits: 2, reason: "exit 7"},
+		{cause: "start that is slow", env: simFault("slow-start=1s"), request: steps(2, 0, 1), job: "completed", attempts: 1, worker: "ready"},
+	}
+}
+
+// TestWhatFollowsFromEachFault injects every cause into real processes and looks at the job, the worker and the clock.
+// `make faults` prints the table.
+func TestWhatFollowsFromEachFault(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]string{}
+	// They wait more than they compute: more of them at once than t.Parallel would allow on a small machine.
+	var rows errgroup.Group
+	rows.SetLimit(6)
+	for _, row := range faultRows() {
+		rows.Go(func() error {
+			t.Run(row.cause, func(t *testing.T) {
+				line := row.run(t)
+				mu.Lock()
+				defer mu.Unlock()
+				seen[row.cause] = line
+			})
+			return nil
+		})
+	}
+	require.NoError(t, rows.Wait())
+	table := &strings.Builder{}
+	w := tabwriter.NewWriter(table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "INJECTED\tTHE JOB BECAME\tATTEMPTS\tTHE WORKER BECAME\tPROCESSES ENDED\tTOOK\tBECAUSE")
+	for _, row := range faultRows() {
+		if line := seen[row.cause]; line != "" { // "" when it failed
+			fmt.Fprintln(w, line)
+		}
+	}
+	require.NoError(t, w.Flush())
+	if os.Getenv("FAULT_TABLE") != "" {
+		fmt.Print("\n", table.String(), "\n")
+	}
+}
+
+// run injects one fault and answers its line of the table.
+func (row faultRow) run(t *testing.T) (line string) {
+	s := startServer(t, append([]string{"COMFYFLEET_WORKERS=sim:1", quick}, row.env...)...)
+	began := time.Now()
+	id := s.submit(row.request)
+	if row.act != nil {
+		s.running(id)
+		row.act(s, id)
+	}
+	job := s.until(id, row.job, patience, func(j jobStatus) bool { return became(j) == row.job })
+	worker := s.untilWorker(row.worker, row.exits)
+	took := time.Since(began)
+	require.Equal(t, row.attempts, job.Attempts)
+	require.Len(t, worker.Exits, row.exits)
+	why := worker.Reason
+	if row.exits > 0 {
+		why = worker.Exits[len(worker.Exits)-1].Reason + " " + why
+	}
+	require.Contains(t, why, row.reason)
+	if job.Status == "completed" {
+		require.Len(t, job.Outputs, 1)
+	}
+	if row.worker == models.WorkerReady && !strings.Contains(strings.Join(row.env, " "), "--fault") {
+		s.completed(s.submit(steps(2, 0, 77))) // the worker is as good as before
+	}
+	return fmt.Sprintf("%s\t%s\t%d\t%s\t%d\t%.1f s\t%s", row.cause, became(job), job.Attempts, worker.State, len(worker.Exits), took.Seconds(), clip(why, 60))
+}
+
+// became is a job's status with the code of its failure.
+func became(j jobStatus) string { return strings.TrimSpace(j.Status + " " + j.ErrorCode) }
+
+func clip(s string, n int) string {
+	if r := []rune(strings.TrimSpace(s)); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return strings.TrimSpace(s)
+}
+
+// firstWorker asks the running server over its socket, which opens beside the port that start waits for.
+func (s *testServer) firstWorker() models.Worker {
+	s.t.Helper()
+	deadline, look := time.Now().Add(patience), time.NewTicker(20*time.Millisecond)
+	defer look.Stop()
+	for {
+		raw, err := callControl(s.t.Context(), s.dir, "workers.list", workerArgs{})
+		if err == nil {
+			var list []models.Worker
+			require.NoError(s.t, json.Unmarshal(raw, &list))
+			return list[0]
+		}
+		require.True(s.t, time.Now().Before(deadline), "%v", err)
+		<-look.C
+	}
+}
+
+// untilWorker waits until the first worker is in a state and so many of its processes have ended.
+func (s *testServer) untilWorker(state models.WorkerState, exits int) (w models.Worker) {
+	s.t.Helper()
+	deadline, look := time.Now().Add(patience), time.NewTicker(20*time.Millisecond)
+	defer look.Stop()
+	for {
+		if w = s.firstWorker(); w.State == state && len(w.Exits) >= exits {
+			return w
+		}
+		require.True(s.t, time.Now().Before(deadline), "the worker is not %s after %d ends: %+v", state, exits, w)
+		<-look.C
+	}
+}
+
+func signalWorker(sig syscall.Signal) func(s *testServer, id string) {
+	return func(s *testServer, _ string) { require.NoError(s.t, syscall.Kill(s.firstWorker().PID, sig)) }
+}
+
+// interruptEngine does what somebody with ComfyUI's own page could do.
+func interruptEngine(s *testServer, _ string) {
+	resp, err := http.Post(s.firstWorker().URL+"/interrupt", "application/json", nil)
+	require.NoError(s.t, err)
+	resp.Body.Close()
+}
+
+func cancel(s *testServer, id string) {
+	require.Equal(s.t, 200, s.call("DELETE", "/v1/jobs/"+id, testKey, nil).status)
+}
+
+// replaced kills the server; the next one takes its worker over.
+func (s *testServer) replaced(string) {
+	pid := s.firstWorker().PID
+	s.kill()
+	s.start()
+	require.Equal(s.t, pid, s.untilWorker(models.WorkerBusy, 0).PID)
+}
+
+// stopped ends the server before the job has ended, and starts it again.
+func (s *testServer) stopped(string) {
+	s.stop()
+	s.requireNoProcesses()
+	s.start()
+}
