@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,15 +21,26 @@ import (
 	"comfyfleet/app/auth"
 )
 
-// plainServer is a server without the race detector, which takes many times the memory and the time.
+// plainBinary is the program without the race detector, which takes many times the memory and the time.
+var plainBinary = sync.OnceValues(func() (string, error) {
+	if !raceEnabled {
+		return binary, nil
+	}
+	plain := binary + "-plain" // removed with the other one's directory
+	out, err := exec.Command("go", "build", "-o", plain, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return plain, nil
+})
+
+// plainServer is a server without the race detector.
 func plainServer(t *testing.T, env ...string) *testServer {
 	t.Helper()
 	s := newServer(t, env...)
-	if raceEnabled {
-		s.binary = filepath.Join(t.TempDir(), "comfyfleet")
-		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, ".").CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
+	var err error
+	s.binary, err = plainBinary()
+	require.NoError(t, err)
 	s.start()
 	return s
 }
