@@ -43,7 +43,10 @@ func refusal(role models.Role) string {
 func banners(workers []models.Worker, p jobs.Pauses, demo, refused string) []views.Banner {
 	var list []views.Banner
 	if n := countWorkers(workers, models.Worker.Simulated); n > 0 {
-		if demo == "" {
+		switch {
+		case demo == "" && n == 1:
+			demo = "1 simulated worker stands in for a card; its pictures carry the mark."
+		case demo == "":
 			demo = plural(n, "simulated worker") + " stand in for cards; their pictures carry the mark."
 		}
 		list = append(list, views.Banner{ID: "banner-sim", State: "warn", Bold: "Simulated.", Text: demo})
