@@ -49,6 +49,7 @@ func TestKillingTheServerLosesNoJobAndRunsNoneTwice(t *testing.T) {
 		s.eventually(func() bool { return len(s.events("end")) >= ended }, "%d prompts ended", ended)
 		if i == 1 {
 			deadPID = s.busy(1)[0].PID
+			require.Positive(t, deadPID)
 			require.NoError(t, syscall.Kill(deadPID, syscall.SIGKILL))
 		}
 		crash()

@@ -50,6 +50,7 @@ func testKilledEngines(t *testing.T) {
 	}
 	killed := map[string]bool{} // jobs
 	for _, w := range s.busy(2) {
+		require.Positive(t, w.PID)
 		require.NoError(t, syscall.Kill(w.PID, syscall.SIGKILL))
 		killed[w.ExecutingJobID] = true
 	}
