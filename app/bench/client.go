@@ -36,8 +36,8 @@ func (s *service) dial() (*client, error) {
 
 func (c *client) close() { _ = c.conn.Close() }
 
-// request writes the head of a request; size is of the body that follows.
-func (c *client) request(method, path string, size int64, header ...string) error {
+// request writes the head of a request and the beginning of its body, which has size bytes in all.
+func (c *client) request(method, path string, size int64, body []byte, header ...string) error {
 	if err := c.conn.SetDeadline(time.Now().Add(requestLimit)); err != nil {
 		return err
 	}
@@ -50,7 +50,8 @@ func (c *client) request(method, path string, size int64, header ...string) erro
 		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", size)
 	}
 	b.WriteString("\r\n")
-	_, err := io.WriteString(c.conn, b.String())
+	all := net.Buffers{[]byte(b.String()), body} // in one call to the system
+	_, err := all.WriteTo(c.conn)
 	return err
 }
 
@@ -71,7 +72,7 @@ func (c *client) answer(w io.Writer) error {
 
 // get reads a path; the bytes are good until the next call.
 func (c *client) get(path string, header ...string) ([]byte, error) {
-	if err := c.request(http.MethodGet, path, 0, header...); err != nil {
+	if err := c.request(http.MethodGet, path, 0, nil, header...); err != nil {
 		return nil, fmt.Errorf("GET %s: %w", path, err)
 	}
 	c.body.Reset()
@@ -92,10 +93,7 @@ type job struct {
 
 // submit posts a request of the API.
 func (c *client) submit(body []byte, header ...string) (j job, err error) {
-	if err := c.request(http.MethodPost, "/v1/jobs", int64(len(body)), header...); err != nil {
-		return j, err
-	}
-	if _, err := c.conn.Write(body); err != nil {
+	if err := c.request(http.MethodPost, "/v1/jobs", int64(len(body)), body, header...); err != nil {
 		return j, err
 	}
 	c.body.Reset()

@@ -124,7 +124,7 @@ func (s *service) startJobs(n int) (ids []string, err error) {
 		if i%8 == 0 {
 			g = shown
 		}
-		j, err := c.submit(g.request())
+		j, err := c.submit(g.request(nil))
 		if err != nil {
 			return nil, err
 		}
@@ -229,7 +229,7 @@ func (f *crowd) follow(s *service, jobID string, deaf bool, sent *stepTimes) err
 			return err
 		}
 	}
-	if err := c.request(http.MethodGet, "/v1/jobs/"+jobID+"/events", 0); err != nil {
+	if err := c.request(http.MethodGet, "/v1/jobs/"+jobID+"/events", 0, nil); err != nil {
 		return err
 	}
 	if deaf {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 )
@@ -13,11 +14,17 @@ type graphs struct {
 	next atomic.Int64
 }
 
-func (g *graphs) graph() []byte { return fmt.Appendf(nil, g.text, g.next.Add(1)) }
+func (g *graphs) graph() []byte { return g.appendTo(nil) }
 
-// request is the body that submits the next graph.
-func (g *graphs) request() []byte {
-	return append(append([]byte(`{"workflow":`), g.graph()...), '}')
+func (g *graphs) appendTo(b []byte) []byte {
+	before, after, _ := strings.Cut(g.text, "%d")
+	b = append(b, before...)
+	return append(strconv.AppendInt(b, g.next.Add(1), 10), after...)
+}
+
+// request is the body that submits the next graph, in b if there is room.
+func (g *graphs) request(b []byte) []byte {
+	return append(g.appendTo(append(b[:0], `{"workflow":`...)), '}')
 }
 
 // trivialGraphs make and save a picture of one colour.

@@ -72,12 +72,12 @@ func gapsThrough(ctx context.Context, l *lab) (times, error) {
 	}
 	defer c.close()
 	g := stepGraphs(1, idleSeconds)
-	if _, err := c.complete(g.request()); err != nil {
+	if _, err := c.complete(g.request(nil)); err != nil {
 		return nil, err
 	}
 	var last job
 	for range idleJobs {
-		if last, err = c.submit(g.request()); err != nil {
+		if last, err = c.submit(g.request(nil)); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,7 @@ func latency(ctx context.Context, l *lab) ([]figure, error) {
 		}
 		alone := time.Since(began)
 		began = time.Now()
-		if _, err := c.complete(g.request()); err != nil {
+		if _, err := c.complete(g.request(nil)); err != nil {
 			return nil, err
 		}
 		if took := time.Since(began); i >= latencyWarm {

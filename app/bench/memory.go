@@ -48,11 +48,11 @@ func downloads(ctx context.Context, l *lab) ([]figure, error) {
 		return nil, err
 	}
 	defer c.close()
-	j, err := c.complete(outputGraphs(10).request())
+	j, err := c.complete(outputGraphs(10).request(nil))
 	if err != nil {
 		return nil, err
 	}
-	if j, err = c.submit(outputGraphs(outputSize).request()); err != nil {
+	if j, err = c.submit(outputGraphs(outputSize).request(nil)); err != nil {
 		return nil, err
 	}
 	if err := c.await(j.ID, "completed"); err != nil {
@@ -60,7 +60,7 @@ func downloads(ctx context.Context, l *lab) ([]figure, error) {
 	}
 	size := int64(base64.StdEncoding.EncodedLen(outputSize))
 	return s.memoryOf("600 MB of output as base64", size, downloadAim, func(c *client) error {
-		if err := c.request("GET", "/v1/jobs/"+j.ID, 0); err != nil {
+		if err := c.request("GET", "/v1/jobs/"+j.ID, 0, nil); err != nil {
 			return err
 		}
 		var n counter
@@ -85,7 +85,7 @@ func (s *service) warm() error {
 		return err
 	}
 	defer c.close()
-	_, err = c.complete(trivialGraphs().request())
+	_, err = c.complete(trivialGraphs().request(nil))
 	return err
 }
 
@@ -146,7 +146,7 @@ func (c *client) submitMedia() (job, error) {
 		}
 	}
 	size -= int64(mediaItems) * int64(len(base64.StdEncoding.EncodeToString(make([]byte, mediaSize%3)))) // counted twice
-	if err := c.request("POST", "/v1/jobs", size); err != nil {
+	if err := c.request("POST", "/v1/jobs", size, nil); err != nil {
 		return j, err
 	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{c.conn}, io.MultiReader(readers...), make([]byte, 256<<10)); err != nil {

@@ -22,7 +22,7 @@ func statusReads(ctx context.Context, l *lab) ([]figure, error) {
 		return nil, err
 	}
 	defer c.close()
-	j, err := c.complete(trivialGraphs().request())
+	j, err := c.complete(trivialGraphs().request(nil))
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (s *service) occupy(g *graphs) error {
 		return err
 	}
 	defer c.close()
-	j, err := c.submit(g.request())
+	j, err := c.submit(g.request(nil))
 	if err != nil {
 		return err
 	}
@@ -101,13 +101,14 @@ func (s *service) submitTogether(clients, jobs int, g *graphs) (rated float64, t
 	began := time.Now()
 	err = s.each(clients, func(_ int, c *client) error {
 		var own times
+		var body []byte
 		defer func() {
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, own...)
 		}()
 		for left.Add(-1) >= 0 {
-			body := g.request()
+			body = g.request(body)
 			at := time.Now()
 			if _, err := c.submit(body); err != nil {
 				return err

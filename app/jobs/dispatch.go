@@ -14,6 +14,9 @@ const (
 	planEvery = 2 * time.Second
 	// perTenantWindow is how many jobs of each tenant a plan looks at beyond what the fleet could take.
 	perTenantWindow = 16
+	// arrivalGap is the least time between plans for jobs that arrive behind others that could not be placed: they can
+	// hardly be either until a place is free, which wakes the dispatcher at once. A burst would plan for each.
+	arrivalGap = 10 * time.Millisecond
 )
 
 // held is an attempt of this server on a worker. From Plan until Execute returns it fills one of the worker's two
@@ -32,25 +35,40 @@ func (s *Service) dispatch(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(planEvery)
 	defer ticker.Stop()
+	gap := time.NewTimer(arrivalGap)
+	defer gap.Stop()
 	for {
-		if err := s.plan(ctx); err != nil && ctx.Err() == nil {
+		behind, err := s.plan(ctx)
+		if err != nil && ctx.Err() == nil {
 			s.Log.Error("plan", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.wake:
-		case <-changes:
-		case <-ticker.C:
+		arrived := s.arrived
+		if behind {
+			arrived = nil
+			gap.Reset(arrivalGap)
+		}
+		for waiting := true; waiting; {
+			waiting = false
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-s.wake:
+			case <-arrived:
+			case <-changes:
+			case <-ticker.C:
+			case <-gap.C:
+				waiting, arrived = true, s.arrived
+			}
 		}
 	}
 }
 
-func (s *Service) plan(ctx context.Context) error {
+// plan looks at queue and fleet once and acts. behind says that jobs wait for which there was no place.
+func (s *Service) plan(ctx context.Context) (behind bool, err error) {
 	workers := s.Fleet.Workers()
 	view, err := s.Store.Queue(ctx, perTenantWindow+2*len(workers))
 	if err != nil {
-		return err
+		return false, err
 	}
 	in := s.planInput(workers, view)
 	decision := gpu.Plan(in)
@@ -72,7 +90,7 @@ func (s *Service) plan(ctx context.Context) error {
 		j := owners[p.JobID]
 		s.place(ctx, p, j, view.Tenants[j.TenantID].Weight)
 	}
-	return nil
+	return len(in.Waiting) > len(decision.Place), nil
 }
 
 // planInput shows the planner the fleet with this server's own attempts on it, which the workers' snapshots may not

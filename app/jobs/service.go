@@ -54,7 +54,8 @@ type Service struct {
 	estimator estimator
 	saver     progressSaver
 
-	wake chan struct{} // one token: plan again
+	wake    chan struct{} // one token: plan again
+	arrived chan struct{} // a job was accepted
 
 	mu sync.Mutex
 	// onWorker lists the attempts that this server has on each worker, oldest first.
@@ -83,6 +84,7 @@ func New(c Config) *Service {
 		Config:   c,
 		hub:      newHub(c.Now),
 		wake:     make(chan struct{}, 1),
+		arrived:  make(chan struct{}, 1),
 		onWorker: map[string][]held{},
 		claiming: map[string]bool{},
 		served:   map[string]int64{},

@@ -83,7 +83,7 @@ func (s *Service) accept(ctx context.Context, job models.Job, timeout time.Durat
 	if !replayed {
 		s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
 		s.hub.publishJob(job)
-		s.Wake()
+		signal(s.arrived)
 	}
 	return Accepted{Job: job, Replayed: replayed}, nil
 }

@@ -209,7 +209,11 @@ func (l *lifter) keep(b []byte) error {
 		return errorf(RestTooLarge, "", "the request is larger than %d bytes, not counting media", l.o.MaxRest)
 	}
 	if l.rest == nil {
-		l.rest = make([]byte, 0, 2*l.in.end) // what comes first says whether the document is small
+		// What comes first says whether the document is small; else a graph takes most of a window.
+		l.rest = make([]byte, 0, 512)
+		if l.in.end > cap(l.rest) {
+			l.rest = make([]byte, 0, windowSize)
+		}
 	}
 	l.rest = append(l.rest, b...)
 	return nil
