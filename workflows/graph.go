@@ -17,6 +17,7 @@ import (
 type Graph struct {
 	nodes []*Node
 	byID  map[string]*Node
+	size  int // bytes as sent
 }
 
 // Node is one node of a graph. Its strings are the client's and never become paths.
@@ -114,6 +115,7 @@ func (in Input) isArray() bool { return len(in.Value) > 0 && in.Value[0] == '[' 
 // JSON renders the graph: the client's order, keys and values, without the white space between them.
 func (g *Graph) JSON() []byte {
 	var out bytes.Buffer
+	out.Grow(g.size)
 	out.WriteByte('{')
 	for i, n := range g.nodes {
 		if i > 0 {
@@ -155,7 +157,7 @@ func (n *Node) render(out *bytes.Buffer) {
 
 // Clone is a copy that can be changed without touching g. Values are shared: they are replaced, never written into.
 func (g *Graph) Clone() *Graph {
-	c := &Graph{nodes: make([]*Node, len(g.nodes)), byID: maps.Clone(g.byID)}
+	c := &Graph{size: g.size, nodes: make([]*Node, len(g.nodes)), byID: maps.Clone(g.byID)}
 	for i, n := range g.nodes {
 		twin := *n
 		twin.inputs = slices.Clone(n.inputs)

@@ -37,7 +37,8 @@ func Parse(raw []byte) (*Graph, error) {
 	if raw[0] != '{' {
 		return nil, malformed("it must be an object of nodes, id → {class_type, inputs}")
 	}
-	top, err := members(raw)
+	// A node has some hundred bytes. Growing a list of many nodes step by step would copy it several times.
+	top, err := appendMembers(make([]member, 0, 8+len(raw)/256), raw, nil)
 	if err != nil {
 		return nil, malformed("%v", err)
 	}
@@ -54,7 +55,7 @@ func Parse(raw []byte) (*Graph, error) {
 	if len(top) > MaxNodes {
 		return nil, unprocessable(ErrNameTooLarge, "the graph has %d nodes; the limit is %d", len(top), MaxNodes)
 	}
-	g := &Graph{nodes: make([]*Node, 0, len(top)), byID: make(map[string]*Node, len(top))}
+	g := &Graph{size: len(raw), nodes: make([]*Node, 0, len(top)), byID: make(map[string]*Node, len(top))}
 	p := &parser{names: make(map[string]string, 64)}
 	for _, m := range top {
 		n, err := p.node(m)
@@ -80,7 +81,7 @@ func validJSON(raw []byte) error {
 	if !utf8.Valid(raw) {
 		return malformed("it is not UTF-8")
 	}
-	if json.Valid(raw) {
+	if ValidJSON(raw) || json.Valid(raw) { // the second for what is nested too deep for the first
 		return nil
 	}
 	var v json.RawMessage

@@ -31,7 +31,7 @@ func appendMembers(list []member, b []byte, names map[string]string) ([]member, 
 		end = valueEnd(b, i)
 		m.value = json.RawMessage(b[i:end])
 		if len(list) == 16 {
-			seen = make(map[string]bool, 64)
+			seen = make(map[string]bool, max(64, cap(list)))
 			for _, m := range list {
 				seen[m.name] = true
 			}

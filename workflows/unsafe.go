@@ -101,6 +101,9 @@ func loadsFile(class, input string) bool {
 // ("/imagine a cat") and have dots in it, but neither does a file name hide in it.
 func pathProblem(s string, prose bool) string {
 	s = strings.TrimSpace(s)
+	if s != ".." && !strings.ContainsAny(s, `/\[`) {
+		return "" // nothing below matches without one of these, and most strings have none
+	}
 	if strings.ContainsAny(s, "\n\r") {
 		return "" // no file is called that
 	}
