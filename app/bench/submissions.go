@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,10 @@ func submissions(ctx context.Context, l *lab) ([]figure, error) {
 	var figures []figure
 	var last float64
 	total := 1
+	cpuBefore, err := s.cpu()
+	if err != nil {
+		return nil, err
+	}
 	for i, load := range submitLoad {
 		rated, took, err := s.submitTogether(load.clients, load.jobs, g)
 		if err != nil {
@@ -60,7 +65,14 @@ func submissions(ctx context.Context, l *lab) ([]figure, error) {
 		}
 		figures = append(figures, f)
 	}
-	figures = append(figures, figure{name: "the last against a disk sync for every job", value: rate(last), against: "synced writes of 16 kB " + rate(disk), ratio: last / disk})
+	cpuAfter, err := s.cpu()
+	if err != nil {
+		return figures, err
+	}
+	each := (cpuAfter - cpuBefore) / time.Duration(total-1)
+	figures = append(figures,
+		figure{name: "  processor time of the service for each", value: ms(each), against: fmt.Sprintf("%d cores take at most %s", runtime.NumCPU(), rate(float64(runtime.NumCPU())/each.Seconds()))},
+		figure{name: "  the last against a disk sync for every job", value: rate(last), against: "synced writes of 16 kB " + rate(disk), ratio: last / disk})
 	return figures, s.countJobs(total)
 }
 
