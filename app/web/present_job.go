@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -211,6 +212,11 @@ func keptLog(j models.Job, attempts []models.Attempt) (title string, lines []str
 	return "", nil
 }
 
+// labelled is a text of the fleet with the worker called as on every page.
+func labelled(text, worker string) string {
+	return regexp.MustCompile(`\b`+regexp.QuoteMeta(worker)+`\b`).ReplaceAllLiteralString(text, workerLabel(worker))
+}
+
 // why says why the job is where it is.
 func why(in jobInput) (title string, lines []views.WhyLine) {
 	j := in.job.Job
@@ -221,7 +227,7 @@ func why(in jobInput) (title string, lines []views.WhyLine) {
 		last := in.attempts[len(in.attempts)-1]
 		title = "Why " + workerLabel(last.Worker)
 		if last.PlacedBecause != "" {
-			lines = append(lines, views.WhyLine{State: "ok", Text: sentence(last.PlacedBecause)})
+			lines = append(lines, views.WhyLine{State: "ok", Text: sentence(labelled(last.PlacedBecause, last.Worker))})
 		}
 	}
 	for _, a := range in.attempts {

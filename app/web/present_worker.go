@@ -101,10 +101,11 @@ func cardJob(in cardInput) *views.CardJob {
 		Name: strings.TrimSpace(name + " " + version), Tenant: in.names.tenant(in.job.TenantID), Short: shortID(in.job.ID), URL: "/jobs/" + in.job.ID,
 		Progress: jobBar(in.job), Node: nodeWords(in.job), Sub: stepBar(in.job),
 	}
-	if in.job.StartedAt != nil {
-		j.For = since(*in.job.StartedAt, in.now, "")
+	if in.job.StartedAt == nil {
+		return j
 	}
-	if in.typical > 0 {
+	j.For = since(*in.job.StartedAt, in.now, "")
+	if in.now.Sub(*in.job.StartedAt) < in.typical { // beyond it the estimate is known to be wrong
 		j.Of = " of about " + clock(in.typical)
 	}
 	return j

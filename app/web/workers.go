@@ -103,6 +103,9 @@ func (w *Web) cardInput(ctx context.Context, x models.Worker, n names, refused s
 		return in, err
 	}
 	in.job = v.Job
+	if in.job.WorkflowSlug == "" {
+		return in, nil // what other raw graphs took says nothing of this one
+	}
 	recent, err := w.Stats.RecentDurations(ctx, in.job.WorkflowSlug, 20)
 	in.typical = median(recent)
 	return in, err
