@@ -53,6 +53,12 @@ func (p *progressSaver) take() []models.ProgressUpdate {
 	return out
 }
 
+func (p *progressSaver) save(ctx context.Context, updates []models.ProgressUpdate) error {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	return p.store.SaveProgress(ctx, updates)
+}
+
 // run saves until ctx ends.
 func (p *progressSaver) run(ctx context.Context, log *slog.Logger) error {
 	ticker := time.NewTicker(saveEvery)
@@ -67,7 +73,8 @@ func (p *progressSaver) run(ctx context.Context, log *slog.Logger) error {
 		if len(updates) == 0 {
 			continue
 		}
-		if err := p.store.SaveProgress(ctx, updates); err != nil && ctx.Err() == nil {
+		// What was taken out is written also when the server is told to stop meanwhile: nobody else has it.
+		if err := p.save(context.WithoutCancel(ctx), updates); err != nil {
 			log.Error("save progress", "error", err)
 		}
 	}

@@ -19,7 +19,14 @@ const busyBody = `{"type":"about:blank","title":"Service Unavailable","status":5
 // would take for the end of the listener; and it answers connections beyond the limit instead of leaving them hanging.
 type listener struct {
 	net.Listener
-	s *Server
+	s    *Server
+	once sync.Once
+}
+
+// Close may be called again.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() { err = l.Listener.Close() })
+	return err
 }
 
 // Accept is the next connection within the limit.

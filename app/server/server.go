@@ -129,7 +129,10 @@ func (c Config) withDefaults() Config {
 
 // Serve answers requests from ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.App.Listener(&listener{Listener: ln, s: s})
+	own := &listener{Listener: ln, s: s}
+	// fasthttp's shutdown closes only listeners that it serves already; ours may come first.
+	defer context.AfterFunc(s.streams, func() { own.Close() })()
+	err := s.App.Listener(own)
 	if err != nil && !(s.draining.Load() && errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("serve http: %w", err)
 	}

@@ -405,3 +405,20 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	_, r = dial()
 	require.Equal(t, http.StatusOK, r.StatusCode)
 }
+
+func TestAServerThatIsStoppedBeforeItServesEndsAtOnce(t *testing.T) {
+	s := New(t.Context(), Config{Log: slog.New(slog.DiscardHandler)})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, s.Shutdown(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	select {
+	case err := <-served:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it serves although it was stopped")
+	}
+	_, err = net.Dial("tcp", ln.Addr().String())
+	require.Error(t, err, "nobody listens")
+}
