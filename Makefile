@@ -44,7 +44,9 @@ soak: ## kill servers and workers under load, at full count, and count what beca
 	SOAK_SCALE=10 $(GO) test -race -count=1 -v -run 'TestEveryAcceptedJobEndsOnce|TestJobsOutlive' ./app
 
 faults: ## inject every fault into real workers and print what became of job and worker
-	FAULT_TABLE=1 $(GO) test -race -count=1 -run TestWhatFollowsFromEachFault ./app
+	@mkdir -p bin
+	FAULT_TABLE=$(CURDIR)/bin/faults.txt $(GO) test -race -count=1 -timeout 20m -run TestWhatFollowsFromEachFault ./app
+	@cat bin/faults.txt
 
 E2E_SHOTS ?= $(or $(TMPDIR),/tmp)/comfyfleet-e2e
 e2e: ## drive the dashboard in headless Chromium; pictures of every page go to E2E_SHOTS
