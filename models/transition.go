@@ -37,6 +37,10 @@ type ProgressUpdate struct {
 // Finish ends an attempt and its job with it.
 type Finish struct {
 	AttemptID string
+	// StartedAt is when the prompt began to execute, for an attempt whose start is not stored yet: it is stored with its
+	// end, event and all. Simulated says by what it ran. nil when AttemptStarted was said, or it never began.
+	StartedAt *time.Time
+	Simulated bool
 	// Attempt and Job are the final states, e.g. AttemptFailed and JobFailed.
 	Attempt AttemptState
 	Job     JobState

@@ -19,7 +19,11 @@ const writeLimit = 20 * time.Second
 
 // attempt takes one attempt from its claim to its end: claim, prepare, execute, settle.
 func (s *Service) attempt(ctx context.Context, a models.Attempt) {
+	// What is read does not change, so it is read while the claim is being committed.
+	reading := make(chan source, 1)
+	go func() { reading <- s.source(ctx, a.JobID) }()
 	claimed, job, err := s.Store.Claim(ctx, a)
+	read := <-reading
 	s.claimed(a.JobID)
 	if err != nil {
 		s.release(a)
@@ -28,17 +32,17 @@ func (s *Service) attempt(ctx context.Context, a models.Attempt) {
 		}
 		return
 	}
-	s.follow(ctx, job, claimed, false)
+	s.follow(ctx, job, claimed, read, false)
 }
 
 // follow runs a claimed attempt, a new one or one that an earlier server began (resume).
-func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, resume bool) {
+func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, read source, resume bool) {
 	log := s.Log.With("job", job.ID, "tenant", job.TenantID, "attempt", a.ID, "worker", a.Worker)
 	s.hub.begin(job, a.ID)
 	defer s.hub.end(job.ID, a.ID)
 
 	o := &observer{s: s, job: job, attempt: a}
-	task, err := s.task(ctx, job, a, resume)
+	task, err := s.task(job, a, read, resume)
 	var out gpu.Outcome
 	if err != nil {
 		out = unprepared(err)
@@ -47,7 +51,9 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 		out = s.Fleet.Execute(ctx, a.Worker, task, o)
 	}
 	s.release(a)
-	o.wait()
+	if out.Cause != models.CauseNone || out.Detached {
+		o.flush(ctx)
+	}
 	unsaved := s.saver.takeOne(job.ID)
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
@@ -78,16 +84,30 @@ func unprepared(err error) gpu.Outcome {
 	return gpu.Outcome{Cause: models.CauseInternal, Detail: err.Error()}
 }
 
+// source is what a job runs, as it was accepted.
+type source struct {
+	payload models.JobPayload
+	graph   *workflows.Graph
+	err     error
+}
+
+func (s *Service) source(ctx context.Context, jobID string) (read source) {
+	if read.payload, read.err = s.Store.Payload(ctx, jobID); read.err != nil {
+		read.err = fmt.Errorf("read payload: %w", read.err)
+		return read
+	}
+	if read.graph, read.err = workflows.Parse(read.payload.Graph); read.err != nil {
+		read.err = fmt.Errorf("stored graph: %w", read.err)
+	}
+	return read
+}
+
 // task makes what a worker runs of a claimed job.
-func (s *Service) task(ctx context.Context, job models.Job, a models.Attempt, resume bool) (gpu.Task, error) {
-	payload, err := s.Store.Payload(ctx, job.ID)
-	if err != nil {
-		return gpu.Task{}, fmt.Errorf("read payload: %w", err)
+func (s *Service) task(job models.Job, a models.Attempt, read source, resume bool) (gpu.Task, error) {
+	if read.err != nil {
+		return gpu.Task{}, read.err
 	}
-	graph, err := workflows.Parse(payload.Graph)
-	if err != nil {
-		return gpu.Task{}, fmt.Errorf("stored graph: %w", err)
-	}
+	payload, graph := read.payload, read.graph
 	defs := s.NodeDefs()
 	t := gpu.Task{
 		JobID: job.ID, AttemptID: a.ID,
@@ -107,6 +127,7 @@ func (s *Service) task(ctx context.Context, job models.Job, a models.Attempt, re
 			return r, err
 		}})
 	}
+	var err error
 	t.Graph, err = graph.Prepare(workflows.Prepared{JobID: job.ID, AttemptID: a.ID, Media: files, Defs: defs})
 	if err != nil {
 		return gpu.Task{}, fmt.Errorf("prepare graph: %w", err)

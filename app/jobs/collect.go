@@ -19,11 +19,10 @@ const collectIdle = 60 * time.Second
 // error nothing is left in storage.
 func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (models.Finish, error) {
 	job, a, began := o.job, o.attempt, s.Now()
-	noted := o.later(ctx, func(ctx context.Context) error {
+	noted := o.later(ctx, noteAfter, func(ctx context.Context) error {
 		return s.Store.AttemptCollecting(ctx, a.ID, began, out.LoadMS, out.ExecMS)
 	})
-	defer o.writes.Wait()
-	defer o.cancel(noted)
+	defer o.cancel(noted) // one under way is waited for with the others
 	s.hub.publish(job.ID, func(u *Update) { u.Phase = models.PhaseCollecting })
 
 	f := ending(a, out)

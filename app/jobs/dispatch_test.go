@@ -37,6 +37,11 @@ func (lostClaims) Claim(context.Context, models.Attempt) (models.Attempt, models
 	return models.Attempt{}, models.Job{}, models.ErrFenced
 }
 
+// Payload is read while the claim is being made.
+func (lostClaims) Payload(context.Context, string) (models.JobPayload, error) {
+	return models.JobPayload{Graph: []byte(`{"1":{"class_type":"A","inputs":{}}}`)}, nil
+}
+
 func TestALostClaimGivesItsPlaceBack(t *testing.T) {
 	s := New(Config{Store: lostClaims{}, Now: time.Now, NewID: func() string { return "a1" }, Log: slog.New(slog.DiscardHandler)})
 	s.place(t.Context(), gpu.Placement{JobID: "j1", Worker: "sim0"}, models.QueuedJob{ID: "j1"}, 1)

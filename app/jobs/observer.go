@@ -12,7 +12,12 @@ import (
 // noteAfter is how long a step must last before it is worth a commit of its own. A prompt that an idle engine takes at
 // once is never seen waiting there, and outputs that are stored at once are never seen being collected; each such
 // commit would only stand in the way of the next.
-const noteAfter = 100 * time.Millisecond
+const (
+	noteAfter = 100 * time.Millisecond
+	// startAfter is the same for the start of a prompt, which followers hear of at once all the same. A shorter prompt's
+	// start is stored with its end; when the server is killed in between, the next one finds the prompt on its engine.
+	startAfter = 20 * time.Millisecond
+)
 
 // observer writes down what happens to one attempt. Its commits run beside the prompt, not before it: what must be
 // committed first is the claim, and nothing is decided by the others but the final one, which waits for them.
@@ -22,58 +27,76 @@ type observer struct {
 	attempt models.Attempt
 
 	writes sync.WaitGroup
-	staged *time.Timer // set by Staged, from the goroutine that calls Started too
+	// staged and started are set from the one goroutine that calls Staged and Started.
+	staged, started *note
+	startedAt       time.Time
+	simulated       bool
+}
+
+// note is a commit that is made when its step lasts.
+type note struct {
+	timer *time.Timer
+	write func(context.Context) error
 }
 
 // Staged notes that the engine has the prompt in its queue, unless it starts at once.
 func (o *observer) Staged(ctx context.Context) error {
 	at := o.s.Now()
-	o.staged = o.later(ctx, func(ctx context.Context) error { return o.s.Store.AttemptStaged(ctx, o.attempt.ID, at) })
+	o.staged = o.later(ctx, noteAfter, func(ctx context.Context) error { return o.s.Store.AttemptStaged(ctx, o.attempt.ID, at) })
 	return nil
 }
 
 // Started notes that the engine executes the prompt.
 func (o *observer) Started(ctx context.Context, at time.Time) error {
-	if o.staged != nil {
-		o.cancel(o.staged)
-	}
+	o.cancel(o.staged)
 	o.s.hub.publish(o.job.ID, func(u *Update) {
 		if !u.State.Final() {
 			u.State, u.Phase = models.JobRunning, models.PhaseExecuting
 		}
 	})
-	o.writes.Add(1)
-	go func() {
-		defer o.writes.Done()
-		w, _ := o.s.Fleet.Worker(o.attempt.Worker)
-		o.commit(ctx, func(ctx context.Context) error {
-			return o.s.Store.AttemptStarted(ctx, o.attempt.ID, at, w.Simulated())
-		})
-	}()
+	w, _ := o.s.Fleet.Worker(o.attempt.Worker)
+	o.startedAt, o.simulated = at, w.Simulated()
+	o.started = o.later(ctx, startAfter, func(ctx context.Context) error {
+		return o.s.Store.AttemptStarted(ctx, o.attempt.ID, at, w.Simulated())
+	})
 	return nil
 }
 
-// later commits a step that still lasts after noteAfter.
-func (o *observer) later(ctx context.Context, write func(context.Context) error) *time.Timer {
+// later commits a step that still lasts after a while.
+func (o *observer) later(ctx context.Context, after time.Duration, write func(context.Context) error) *note {
+	n := &note{write: write}
 	o.writes.Add(1)
-	return time.AfterFunc(noteAfter, func() {
+	n.timer = time.AfterFunc(after, func() {
 		defer o.writes.Done()
 		o.commit(ctx, write)
 	})
+	return n
 }
 
-// cancel takes a later commit back; it may be under way already.
-func (o *observer) cancel(t *time.Timer) {
-	if t.Stop() {
-		o.writes.Done()
+// cancel takes a note back, nil for none. It answers whether the note will not be written; else it is, or is being.
+func (o *observer) cancel(n *note) bool {
+	if n == nil || !n.timer.Stop() {
+		return false
 	}
+	o.writes.Done()
+	return true
 }
 
-// wait ends when every commit of the attempt is done or taken back. Nothing is noted after it.
-func (o *observer) wait() {
-	if o.staged != nil {
-		o.cancel(o.staged)
-		o.staged = nil
+// finishWith writes down a start that was not noted as a part of the end f, and waits for the notes under way. Nothing is
+// noted after it.
+func (o *observer) finishWith(f *models.Finish) {
+	o.cancel(o.staged)
+	if o.cancel(o.started) {
+		f.StartedAt, f.Simulated = &o.startedAt, o.simulated
+	}
+	o.writes.Wait()
+}
+
+// flush notes the start at once and waits until every note is written or taken back. Nothing is noted after it.
+func (o *observer) flush(ctx context.Context) {
+	o.cancel(o.staged)
+	if o.cancel(o.started) {
+		o.commit(ctx, o.started.write)
 	}
 	o.writes.Wait()
 }

@@ -81,7 +81,7 @@ func (s *Service) recover(ctx context.Context) error {
 		s.hold(o.Attempt, models.QueuedJob{ID: j.ID, TenantID: j.TenantID, Priority: j.Priority, Seq: j.Seq, At: j.CreatedAt, WorkflowSlug: j.WorkflowSlug})
 		go func() {
 			defer s.running.Done()
-			s.follow(ctx, o.Job, o.Attempt, true)
+			s.follow(ctx, o.Job, o.Attempt, s.source(ctx, o.Job.ID), true)
 		}()
 	}
 	if len(open) > 0 {

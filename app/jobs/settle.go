@@ -15,8 +15,10 @@ func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsa
 	if v.collect {
 		f, err := s.collect(ctx, o, out)
 		if err == nil {
+			o.finishWith(&f)
 			return s.finish(ctx, job, f)
 		}
+		o.flush(ctx)
 		s.Log.Warn("collect outputs", "job", job.ID, "attempt", a.ID, "worker", a.Worker, "error", err)
 		out.Cause, out.Detail = models.CauseOutputs, err.Error()
 		v = decide(job, a, out)

@@ -66,13 +66,18 @@ func (s *Store) AttemptStarted(ctx context.Context, attemptID string, at time.Ti
 			if a.StartedAt != nil {
 				return models.Event{}, false
 			}
-			start(a, job, at)
-			a.State = models.AttemptExecuting
-			job.State, job.Phase = models.JobRunning, models.PhaseExecuting
-			job.Simulated = simulated
-			return models.Event{At: at, Kind: models.EventStarted,
-				Message: fmt.Sprintf("attempt %d runs on %s", a.Number, a.Worker)}, true
+			return execute(a, job, at, simulated), true
 		})
+}
+
+// execute makes an attempt the one that executes, and its job running.
+func execute(a *models.Attempt, job *models.Job, at time.Time, simulated bool) models.Event {
+	start(a, job, at)
+	a.State = models.AttemptExecuting
+	job.State, job.Phase = models.JobRunning, models.PhaseExecuting
+	job.Simulated = simulated
+	return models.Event{At: at, Kind: models.EventStarted, AttemptID: a.ID, Worker: a.Worker,
+		Message: fmt.Sprintf("attempt %d runs on %s", a.Number, a.Worker)}
 }
 
 // AttemptCollecting stores that the engine is done after loadMS and execMS and that the outputs are being collected.

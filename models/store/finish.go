@@ -24,6 +24,12 @@ func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job,
 			return err
 		}
 		job = before
+		if f.StartedAt != nil && a.StartedAt == nil {
+			if err := s.record(tx, before, &job, execute(&a, &job, stamp(*f.StartedAt), f.Simulated)); err != nil {
+				return err
+			}
+			before = job
+		}
 		if f.Job == models.JobSucceeded && a.StartedAt == nil {
 			// So short that nobody saw it execute: its start follows from its end.
 			start(&a, &job, f.At.Add(-time.Duration(f.LoadMS+f.ExecMS+f.CollectMS)*time.Millisecond))

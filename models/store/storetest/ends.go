@@ -59,6 +59,27 @@ var endTests = map[string]func(*testing.T, *bench){
 		_, err = b.FinishAttempt(t.Context(), f)
 		require.ErrorIs(t, err, models.ErrFenced)
 	},
+	"a start that was not stored yet is stored with the end": func(t *testing.T, b *bench) {
+		job := b.accept(t)
+		a := b.claim(t, job.ID, "gpu0")
+		began, at := b.now(), b.now()
+		got, err := b.FinishAttempt(t.Context(), models.Finish{AttemptID: a.ID, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded,
+			StartedAt: &began, Simulated: true, At: at, ExecMS: 2})
+		require.NoError(t, err)
+		require.Equal(t, b.job(t, job.ID), got)
+		require.Equal(t, began, *got.StartedAt)
+		require.True(t, got.Simulated)
+		require.Equal(t, 1, got.Attempts)
+		require.Equal(t, began, *b.attempt(t, a.ID).StartedAt)
+		events, err := b.Events(t.Context(), job.ID, 0, 10)
+		require.NoError(t, err)
+		var kinds []string
+		for i, e := range events {
+			require.EqualValues(t, i+1, e.Rev)
+			kinds = append(kinds, e.Kind)
+		}
+		require.Equal(t, []string{models.EventAccepted, models.EventClaimed, models.EventStarted, models.EventSucceeded}, kinds)
+	},
 	"a success that nobody saw start still counts": func(t *testing.T, b *bench) {
 		job := b.accept(t)
 		a := b.claim(t, job.ID, "gpu0")
