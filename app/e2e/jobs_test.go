@@ -82,6 +82,7 @@ func TestTheListIsWalkedWithTheKeyboard(t *testing.T) {
 	p.press("g")
 	p.press("j")
 	p.see("h1", "Jobs")
+	p.until("the page with its scripts", `document.readyState === "complete"`)
 	p.press("j")
 	p.press("j")
 	p.press("x")

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -58,6 +59,9 @@ func ProblemOf(err error) Problem {
 		p.Errors, p.NodeErrors = e.Fields, e.NodeErrors
 		return p
 	}
+	if errors.Is(err, errStopping) {
+		return problem(http.StatusServiceUnavailable, "stopping", errStopping.Error())
+	}
 	var f *fiber.Error
 	if errors.As(err, &f) {
 		switch f.Code {
@@ -83,6 +87,9 @@ func problem(status int, code, detail string) Problem {
 
 // answerError is Fiber's error handler: every error of every route ends here.
 func (s *Server) answerError(c *fiber.Ctx, err error) error {
+	if s.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errStopping // a stop that cuts a request is no fault of ours
+	}
 	p := ProblemOf(err)
 	if r := requestOf(c); r != nil {
 		p.RequestID = r.id

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -421,4 +422,20 @@ func TestAServerThatIsStoppedBeforeItServesEndsAtOnce(t *testing.T) {
 	}
 	_, err = net.Dial("tcp", ln.Addr().String())
 	require.Error(t, err, "nobody listens")
+}
+
+func TestARequestThatAStopCutsIsToldSo(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	log := &lockedBuffer{}
+	s := New(ctx, Config{Log: slog.New(slog.NewJSONHandler(log, nil))})
+	s.App.Get("/query", func(c *fiber.Ctx) error { return fmt.Errorf("list jobs: %w", c.UserContext().Err()) })
+	stop()
+	r, err := s.App.Test(httptest.NewRequest("GET", "/query", nil))
+	require.NoError(t, err)
+	defer r.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, r.StatusCode)
+	body, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"code":"stopping"`)
+	require.NotContains(t, log.String(), "request failed")
 }

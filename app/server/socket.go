@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -123,9 +122,6 @@ func (l *socketLine) end(err error) {
 // refusal is an error as a whole answer: its body and status line.
 func refusal(err error) (body []byte, status string) {
 	p := ProblemOf(err)
-	if errors.Is(err, errStopping) {
-		p = problem(http.StatusServiceUnavailable, "stopping", err.Error())
-	}
 	body, _ = json.Marshal(p) // strings and numbers always encode
 	return body, fmt.Sprintf("%d %s", p.Status, p.Title)
 }
