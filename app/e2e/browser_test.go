@@ -272,6 +272,15 @@ func (p *tab) choose(selector string, files ...string) {
 	require.NoError(p.t, chromedp.Do(ctx, chromedp.SetUploadFiles(chromedp.CSS(selector), files)))
 }
 
+// snapshot has the page's stream begin again and waits for what comes first: everything that the page shows.
+func (p *tab) snapshot() {
+	p.t.Helper()
+	require.True(p.t, mustEval[bool](p, `new Promise((done) => {
+		document.addEventListener("parts", () => done(true), {once: true});
+		document.dispatchEvent(new CustomEvent("live", {detail: {}}));
+	})`))
+}
+
 func (p *tab) path() string {
 	p.t.Helper()
 	return mustEval[string](p, "location.pathname + location.search")

@@ -91,3 +91,40 @@ func TestTheListIsWalkedWithTheKeyboard(t *testing.T) {
 	p.press("?")
 	p.see("#help", "Keyboard")
 }
+
+// TestCursorAndSelectionSurviveWhatTheServerSends has every row sent again between the keys, and then the whole list.
+func TestCursorAndSelectionSurviveWhatTheServerSends(t *testing.T) {
+	s := startService(t)
+	var ids []string
+	for i := range 3 {
+		ids = append([]string{s.submit(map[string]any{"workflow": steps(i+1, 0.01)})}, ids...)
+		s.finish(ids[0], "completed")
+	}
+	p := signedIn(t, s, adminEmail)
+	p.open("/jobs")
+	p.until("the page with its scripts", `document.readyState === "complete"`)
+	for range 2 {
+		p.press("j")
+		p.snapshot()
+	}
+	p.press("x")
+	p.snapshot()
+	state := func() (rows []string) {
+		return mustEval[[]string](p, `[...document.querySelectorAll("tr[data-row]")].map((r) =>
+			[r.getAttribute("aria-current"), r.getAttribute("aria-selected"), r.querySelector("[data-select]").checked].join(" "))`)
+	}
+	none, chosen := "  false", "true true true"
+	require.Equal(t, []string{none, chosen, none}, state())
+	p.see("[data-testid=bulk]", "1 selected")
+
+	// A newer job, let in, makes the list anew. Cursor and selection stay with their job.
+	fresh := s.submit(map[string]any{"workflow": steps(4, 0.01)})
+	p.click("[data-testid=fresh]")
+	p.until("the new row", fmt.Sprintf(`document.getElementById("job-%s")`, fresh))
+	p.until("the row that was chosen", fmt.Sprintf(`document.getElementById("job-%s").hasAttribute("aria-current")`, ids[1]))
+	require.Equal(t, []string{none, none, chosen, none}, state())
+	p.press("k")
+	p.press("x")
+	p.see("[data-testid=bulk]", "2 selected")
+	require.Equal(t, []string{none, "true true true", " true true", none}, state())
+}

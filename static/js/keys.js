@@ -4,8 +4,11 @@ import { toggle } from "./live.js"
 
 const pages = { r: "/run", o: "/overview", j: "/jobs", g: "/gpus" }
 let afterG = 0
+let at = "" // id of the row under the keyboard's cursor: the row itself may be replaced at any time
 
 export function installKeys() {
+  document.addEventListener("parts", mark)
+  document.addEventListener("htmx:afterSettle", mark)
   document.addEventListener("keydown", (e) => {
     if ((e.ctrlKey || e.metaKey) && e.key === "Enter") {
       document.querySelector("form[data-run]")?.requestSubmit()
@@ -31,7 +34,7 @@ export function installKeys() {
 }
 
 const typing = (t) => t instanceof HTMLElement && (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName)) && t.type !== "checkbox"
-const row = () => document.querySelector("tr[data-row][aria-current]")
+const row = () => document.getElementById(at)
 
 function move(e, by) {
   const rows = [...document.querySelectorAll("tr[data-row]")]
@@ -39,7 +42,13 @@ function move(e, by) {
   e.preventDefault()
   const now = row()
   const next = rows[Math.min(rows.length - 1, Math.max(0, now ? rows.indexOf(now) + by : 0))]
-  now?.removeAttribute("aria-current")
-  next.setAttribute("aria-current", "true")
+  at = next.id
+  mark()
   next.scrollIntoView({ block: "nearest" })
+}
+
+// mark shows where the cursor is, also in rows that the server just sent.
+function mark() {
+  for (const tr of document.querySelectorAll("tr[data-row][aria-current]")) if (tr.id !== at) tr.removeAttribute("aria-current")
+  row()?.setAttribute("aria-current", "true")
 }

@@ -1,21 +1,23 @@
 // Selecting rows of the job list and acting on them, and letting new rows in when nobody is in the way.
 
 let matching = false // everything that the filter matches, not only what is ticked
+const ticked = new Set() // ids of jobs: their rows may be replaced at any time
 
 export function installSelection() {
   document.addEventListener("change", (e) => {
-    if (e.target.matches("[data-select-all]")) {
-      for (const b of boxes()) b.checked = e.target.checked
+    const touched = e.target.matches("[data-select-all]") ? boxes() : e.target.matches("[data-select]") ? [e.target] : []
+    for (const b of touched) {
+      if (e.target.checked) ticked.add(b.value)
+      else ticked.delete(b.value)
     }
-    if (e.target.matches("[data-select-all], [data-select]")) {
-      matching = false
-      draw()
-    }
+    if (!touched.length) return
+    matching = false
+    draw()
   })
   document.addEventListener("click", (e) => {
     if (e.target.closest("[data-select-none]")) clear()
     if (e.target.closest("[data-select-matching]")) {
-      for (const b of boxes()) b.checked = true
+      for (const b of boxes()) ticked.add(b.value)
       matching = true
       draw()
     }
@@ -25,25 +27,34 @@ export function installSelection() {
   document.addEventListener("htmx:afterRequest", (e) => {
     if (e.detail.successful && e.target.closest?.("#bulk-confirm")) clear()
   })
-  document.addEventListener("parts", letIn)
+  document.addEventListener("parts", () => {
+    draw()
+    letIn()
+  })
   document.addEventListener("htmx:afterSettle", draw)
+  for (const b of boxes()) if (b.checked) ticked.add(b.value) // a browser that goes back ticks boxes by itself
   draw()
 }
 
 const boxes = () => [...document.querySelectorAll("input[data-select]")]
-const chosen = () => boxes().filter((b) => b.checked)
+const chosen = () => boxes().filter((b) => ticked.has(b.value))
 
 function clear() {
-  for (const b of boxes()) b.checked = false
+  ticked.clear()
   matching = false
   draw()
 }
 
+// draw shows what is selected, also in rows that the server just sent. What has left the page is not selected any more:
+// nobody acts on jobs that they do not see.
 function draw() {
+  const here = new Set(boxes().map((b) => b.value))
+  for (const id of ticked) if (!here.has(id)) ticked.delete(id)
   const bar = document.querySelector("[data-bulk-bar]")
   if (!bar) return
   const n = chosen().length
   for (const b of boxes()) {
+    b.checked = ticked.has(b.value)
     const tr = b.closest("tr")
     if (b.checked) tr.setAttribute("aria-selected", "true")
     else tr.removeAttribute("aria-selected")
