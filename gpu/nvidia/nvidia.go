@@ -27,6 +27,8 @@ type NVML struct {
 	now func() time.Time
 	// events is nil where the driver reports no faults.
 	events nvml.EventSet
+	// reservedApart says that the driver (510 and later) tells used memory from what it keeps for itself.
+	reservedApart bool
 
 	mu sync.Mutex
 	// faults holds the last XID by card UUID.
@@ -45,6 +47,8 @@ func open(lib nvml.Interface, now func() time.Time) (*NVML, error) {
 		return nil, fmt.Errorf("open the NVIDIA driver: %w", ret)
 	}
 	n := &NVML{lib: lib, now: now, faults: map[string]uint64{}}
+	// A call that the library lacks would end the whole program.
+	n.reservedApart = lib.Extensions().LookupSymbol("nvmlDeviceGetMemoryInfo_v2") == nil
 	n.watchFaults()
 	return n, nil
 }

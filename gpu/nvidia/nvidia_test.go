@@ -36,6 +36,9 @@ func newHost() *host {
 		},
 		FreeFunc: func() nvml.Return { h.freed++; return nvml.SUCCESS },
 	}
+	h.ExtensionsFunc = func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+	}
 	h.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return set, nvml.SUCCESS }
 	for i := range h.Devices {
 		describe(h.card(i))
@@ -51,7 +54,10 @@ func describe(d *dgxa100.Device) {
 		return nvml.PciInfo{Domain: 0, Bus: 0x3b, Device: 0}, nvml.SUCCESS
 	}
 	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
-		return nvml.Memory{Total: 48 << 30, Used: 20 << 30}, nvml.SUCCESS
+		return nvml.Memory{Total: 48 << 30, Used: 21 << 30}, nvml.SUCCESS
+	}
+	d.GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) {
+		return nvml.Memory_v2{Total: 48 << 30, Used: 20 << 30, Reserved: 1 << 30}, nvml.SUCCESS
 	}
 	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
 		return nvml.Utilization{Gpu: 97, Memory: 41}, nvml.SUCCESS
@@ -104,6 +110,9 @@ func TestWhatACardDoesNotSupportStaysZero(t *testing.T) {
 	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
 		return nvml.Utilization{Gpu: 55}, nvml.ERROR_NOT_SUPPORTED
 	}
+	d.GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) {
+		return nvml.Memory_v2{Used: 5}, nvml.ERROR_NOT_SUPPORTED
+	}
 	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{Used: 5}, nvml.ERROR_UNKNOWN }
 	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 5, nvml.ERROR_NOT_SUPPORTED }
 	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 5, nvml.ERROR_NOT_SUPPORTED }
@@ -115,6 +124,21 @@ func TestWhatACardDoesNotSupportStaysZero(t *testing.T) {
 	got, err := mustOpen(t, h).Read(d.UUID)
 	require.NoError(t, err)
 	require.Equal(t, models.Telemetry{At: noon}, got)
+}
+
+func TestADriverThatDoesNotTellReservedMemoryApartIsAskedTheOldWay(t *testing.T) {
+	old, refuses := newHost(), newHost()
+	old.ExtensionsFunc = func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return errors.New("undefined symbol") }}
+	}
+	refuses.card(0).GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) {
+		return nvml.Memory_v2{}, nvml.ERROR_ARGUMENT_VERSION_MISMATCH
+	}
+	for name, h := range map[string]*host{"no such call": old, "call refused": refuses} {
+		got, err := mustOpen(t, h).Read(h.card(0).UUID)
+		require.NoError(t, err, name)
+		require.EqualValues(t, 21<<30, got.MemoryUsed, name)
+	}
 }
 
 func TestALostCardIsAnError(t *testing.T) {

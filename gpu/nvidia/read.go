@@ -17,7 +17,7 @@ func (n *NVML) Read(uuid string) (models.Telemetry, error) {
 	}
 	t := models.Telemetry{At: n.now().UTC()}
 	for _, fill := range []func(nvml.Device, *models.Telemetry) nvml.Return{
-		utilization, memory, temperature, power, powerLimit, clockSM, clockMem, eccErrors,
+		utilization, n.memory, temperature, power, powerLimit, clockSM, clockMem, eccErrors,
 	} {
 		if ret := fill(d, &t); lost(ret) {
 			return models.Telemetry{}, fmt.Errorf("read card %s: %w", uuid, ret)
@@ -44,7 +44,18 @@ func utilization(d nvml.Device, t *models.Telemetry) nvml.Return {
 	return ret
 }
 
-func memory(d nvml.Device, t *models.Telemetry) nvml.Return {
+// memory is what programs hold, as nvidia-smi shows it. The first version of the question counts what the driver keeps
+// for itself as used: some hundred MiB of an idle card.
+func (n *NVML) memory(d nvml.Device, t *models.Telemetry) nvml.Return {
+	if n.reservedApart {
+		m, ret := d.GetMemoryInfo_v2()
+		if ret == nvml.SUCCESS {
+			t.MemoryUsed = int64(m.Used)
+		}
+		if ret != nvml.ERROR_NOT_SUPPORTED && ret != nvml.ERROR_ARGUMENT_VERSION_MISMATCH {
+			return ret
+		}
+	}
 	m, ret := d.GetMemoryInfo()
 	if ret == nvml.SUCCESS {
 		t.MemoryUsed = int64(m.Used)
