@@ -46,6 +46,7 @@ type execution struct {
 	logFrom  int64
 	ending   models.Cause // why it was stopped, "" while it was not
 	endSince time.Time
+	toldAt   time.Time // when the engine first answered that it is to stop the prompt
 	graceEnd time.Time // when a stopping server interrupts it
 	looked   time.Time // when the engine was last asked about it
 	raised   *Exception

@@ -287,6 +287,17 @@ func TestCancelRestartsAnEngineThatDoesNotObey(t *testing.T) {
 	})
 }
 
+func TestAnEngineThatIsSlowToAnswerIsGivenTheTimeToObey(t *testing.T) {
+	inRig(t, nil, func(r *rig) {
+		f := r.execute(Task{AttemptID: "a"})
+		r.engine.with(func(e *fakeEngine) { e.slow = 6 * time.Second })
+		r.m.Stop("a", models.CauseCanceled) // the look and the interrupt take longer than the limit
+		require.Equal(t, models.CauseCanceled, r.outcome(f, time.Minute).Cause)
+		require.Equal(t, 1, r.starter.count())
+		require.NotContains(t, r.starter.notes(), "kill")
+	})
+}
+
 // chatter has the engine send an event about a prompt every 50 ms, as samplers do, until silence is called.
 func (r *rig) chatter(id string) (silence func()) {
 	quiet, done := make(chan struct{}), make(chan struct{})

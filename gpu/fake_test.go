@@ -28,12 +28,13 @@ type fakeEngine struct {
 	sink    func(Event)
 	log     []string // calls that change something, in order
 
-	down         bool  // HTTP does not answer
-	silent       bool  // the socket says nothing
-	deaf         int   // interrupts that are lost; -1 all
-	dead         bool  // the worker thread takes no more prompts
-	submitErr    error // what Submit answers
-	loseSubmit   bool  // with submitErr: the prompt did not arrive
+	down         bool          // HTTP does not answer
+	slow         time.Duration // that History and Interrupt take
+	silent       bool          // the socket says nothing
+	deaf         int           // interrupts that are lost; -1 all
+	dead         bool          // the worker thread takes no more prompts
+	submitErr    error         // what Submit answers
+	loseSubmit   bool          // with submitErr: the prompt did not arrive
 	submitHook   func(id string)
 	historyErr   error
 	watches      int
@@ -156,8 +157,17 @@ func (e *fakeEngine) Queue(context.Context) (Queue, error) {
 	return q, e.http()
 }
 
-func (e *fakeEngine) History(_ context.Context, id string) (*History, error) {
+// dawdle takes the lock after the time that a slow engine takes.
+func (e *fakeEngine) dawdle() {
 	e.mu.Lock()
+	slow := e.slow
+	e.mu.Unlock()
+	time.Sleep(slow)
+	e.mu.Lock()
+}
+
+func (e *fakeEngine) History(_ context.Context, id string) (*History, error) {
+	e.dawdle()
 	defer e.mu.Unlock()
 	if err := e.http(); err != nil {
 		return nil, err
@@ -185,7 +195,7 @@ func (e *fakeEngine) Unqueue(_ context.Context, id string) error {
 }
 
 func (e *fakeEngine) Interrupt(_ context.Context, id string) error {
-	e.mu.Lock()
+	e.dawdle()
 	defer e.mu.Unlock()
 	e.log = append(e.log, "interrupt "+id)
 	if e.deaf != 0 {

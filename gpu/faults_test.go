@@ -337,9 +337,11 @@ func TestAKilledWorkerIsReplacedWithinSeconds(t *testing.T) {
 	f.succeed()
 }
 
-func TestCancelInterruptsUnqueuesOrKills(t *testing.T) {
+func TestCancelInterruptsOrUnqueues(t *testing.T) {
 	t.Parallel()
-	f := up(t, fleetConfig(t.TempDir()))
+	cfg := fleetConfig(t.TempDir())
+	cfg.InterruptLimit = 0 // the default, which a busy machine keeps
+	f := up(t, cfg)
 	pid := f.worker().PID
 	long, staged := steps(1000, 0.05), steps(3, 0.01)
 	r := f.execute(long)
@@ -353,14 +355,20 @@ func TestCancelInterruptsUnqueuesOrKills(t *testing.T) {
 	f.succeed()
 	require.NotContains(t, f.journal(), "start "+staged.AttemptID)
 	require.Equal(t, pid, f.worker().PID)
+}
 
+func TestCancelEndsTheProcessThatIgnoresInterrupts(t *testing.T) {
+	t.Parallel()
+	f := up(t, fleetConfig(t.TempDir()))
+	pid := f.worker().PID
 	deaf := task("SimSleep", `"seconds": 600, "seed": 1`)
-	r = f.execute(deaf)
+	r := f.execute(deaf)
 	f.begun(r)
 	f.Stop(deaf.AttemptID, models.CauseCanceled)
 	require.Equal(t, models.CauseCanceled, f.outcome(r).Cause)
 	f.succeed()
-	require.NotEqual(t, pid, f.worker().PID, "what ignores interrupts is ended with its process")
+	require.NotEqual(t, pid, f.worker().PID)
+	require.Contains(t, f.worker().Exits[0].Reason, "ignored interrupts for 1s")
 }
 
 func TestABrokenHistoryIsReportedAsLostOutputs(t *testing.T) {

@@ -248,18 +248,31 @@ func (x *execution) interrupt() {
 	defer cancel()
 	if err := x.s.engine.Interrupt(ctx, x.task.AttemptID); err != nil {
 		x.w.log.Warn("interrupt a prompt", "attempt", x.task.AttemptID, "error", err)
+	} else {
+		x.told()
 	}
 	x.escalate()
 }
 
-// escalate restarts the worker whose prompt does not obey. An attached one is left alone for longer: losing the
+// told notes that the engine has heard of the stop: its time to obey begins with the first time.
+func (x *execution) told() {
+	if x.toldAt.IsZero() {
+		x.toldAt = x.now()
+	}
+}
+
+// escalate restarts the worker whose prompt does not obey, or that cannot be told. An attached one is left alone for longer: losing the
 // connection does not end its prompt.
 func (x *execution) escalate() {
 	limit := x.w.m.cfg.InterruptLimit
 	if !x.s.local {
 		limit = x.w.m.cfg.StallAfter
 	}
-	if x.ending != "" && x.now().Sub(x.endSince) >= limit {
+	since := x.endSince
+	if !x.toldAt.IsZero() {
+		since = x.toldAt
+	}
+	if x.ending != "" && x.now().Sub(since) >= limit {
 		x.w.fault(x.s, ending{cause: models.CauseStalled, victim: x.task.AttemptID, now: true,
 			detail: "ignored interrupts for " + limit.String()})
 	}
@@ -288,6 +301,7 @@ func (x *execution) pending(q Queue) *Outcome {
 		x.escalate()
 		return nil
 	}
+	x.told()
 	// Deleting says nothing: it may have begun a moment before.
 	if where, _, _ := x.look(); where == placeNowhere {
 		out := x.outcome(x.now())
