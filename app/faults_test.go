@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -197,6 +198,15 @@ func (s *testServer) untilWorker(state models.WorkerState, exits int) (w models.
 	}
 }
 
+// logged waits for a line of the first worker's log.
+func (s *testServer) logged(line string) {
+	s.t.Helper()
+	s.eventually(func() bool {
+		raw, err := callControl(s.t.Context(), s.dir, "workers.logs", workerArgs{Name: s.firstWorker().Name, Lines: 50})
+		return err == nil && bytes.Contains(raw, []byte(line))
+	}, "the worker logs %q", line)
+}
+
 func signalWorker(sig syscall.Signal) func(s *testServer, id string) {
 	return func(s *testServer, _ string) { require.NoError(s.t, syscall.Kill(s.firstWorker().PID, sig)) }
 }
@@ -208,7 +218,9 @@ func interruptEngine(s *testServer, _ string) {
 	resp.Body.Close()
 }
 
+// cancel waits for the node that hears no interrupt: one that comes before it ends the prompt.
 func cancel(s *testServer, id string) {
+	s.logged("SimSleep blocks")
 	require.Equal(s.t, 200, s.call("DELETE", "/v1/jobs/"+id, testKey, nil).status)
 }
 

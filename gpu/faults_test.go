@@ -363,7 +363,10 @@ func TestCancelEndsTheProcessThatIgnoresInterrupts(t *testing.T) {
 	pid := f.worker().PID
 	deaf := task("SimSleep", `"seconds": 600, "seed": 1`)
 	r := f.execute(deaf)
-	f.begun(r)
+	require.Eventually(t, func() bool {
+		lines, err := f.Log("sim0", 50)
+		return err == nil && strings.Contains(strings.Join(lines, "\n"), "SimSleep blocks")
+	}, patience, 5*time.Millisecond, "an interrupt before the node begins is obeyed")
 	f.Stop(deaf.AttemptID, models.CauseCanceled)
 	require.Equal(t, models.CauseCanceled, f.outcome(r).Cause)
 	f.succeed()

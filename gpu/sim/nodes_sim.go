@@ -69,6 +69,7 @@ func runSimSteps(c *call) (*result, error) {
 }
 
 func runSimSleep(c *call) (*result, error) {
+	c.s.log.info("SimSleep blocks") // from here on it hears nothing; before, an interrupt would have ended its prompt
 	if err := c.sleep(); err != nil {
 		return nil, err
 	}
