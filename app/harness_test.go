@@ -19,17 +19,23 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"comfyfleet/gpu/proc"
+	"comfyfleet/gpu/proc/proctest"
 )
 
 // binary is the real program, built once for all scenario tests, with the race detector when the tests have it.
 var binary string
 
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(proctest.Main(func() int { return buildAndRun(m) })) }
+
+func buildAndRun(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "comfyfleet-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "comfyfleet")
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
@@ -37,12 +43,10 @@ func TestMain(m *testing.M) {
 	}
 	build := exec.Command("go", append(args, ".")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
+	if err := build.Run(); err != nil {
+		return 1
 	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	return m.Run()
 }
 
 // skip skips a test for want of something on the machine; under CI_STRICT, where everything is installed, it fails.
@@ -82,9 +86,12 @@ func newServer(t *testing.T, env ...string) *testServer {
 	s.env = append(s.env, env...)
 	t.Cleanup(func() {
 		s.stop()
-		if t.Failed() {
-			t.Logf("log of the server (its end):\n%s", tail(s.log.String(), 16<<10))
+		if !t.Failed() {
+			s.requireNoProcesses()
+			return
 		}
+		s.endWorkers()
+		t.Logf("log of the server (its end):\n%s", tail(s.log.String(), 16<<10))
 	})
 	return s
 }
@@ -208,7 +215,18 @@ func (s *testServer) processes() []int {
 // requireNoProcesses waits until no worker is left.
 func (s *testServer) requireNoProcesses() {
 	s.t.Helper()
-	require.Eventually(s.t, func() bool { return len(s.processes()) == 0 }, 15*time.Second, 50*time.Millisecond, "workers outlived their server")
+	s.eventually(func() bool { return len(s.processes()) == 0 }, "workers outlived their server")
+}
+
+// endWorkers ends what a failed test left: "keep", and a server that was killed, leave their workers running.
+func (s *testServer) endWorkers() {
+	files, _ := filepath.Glob(filepath.Join(s.dir, "workers", "*", "state.json"))
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		if err := proc.KillLeftover(context.Background(), proc.Spec{Name: filepath.Base(dir), StateFile: file, LogFile: filepath.Join(dir, "engine.log")}); err != nil {
+			s.t.Log(err)
+		}
+	}
 }
 
 // answer is an HTTP answer with its body read.

@@ -38,6 +38,7 @@ var layers = map[string][]string{
 	"gpu":                    {"gpu/proc", "gpu/nvidia", "models"},
 	"gpu/comfy":              {"gpu"},
 	"gpu/proc":               {},
+	"gpu/proc/proctest":      {},
 	"gpu/nvidia":             {"models"},
 	"gpu/sim":                {"workflows", "gpu/sim/mp4"},
 	"gpu/sim/mp4":            {},

@@ -23,6 +23,7 @@ import (
 	"comfyfleet/gpu"
 	"comfyfleet/gpu/comfy"
 	"comfyfleet/gpu/proc"
+	"comfyfleet/gpu/proc/proctest"
 	"comfyfleet/gpu/sim"
 	"comfyfleet/models"
 )
@@ -50,7 +51,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	os.Exit(proctest.Main(m.Run))
 }
 
 func self(role string) []string { return []string{"/usr/bin/env", quick, os.Args[0], role} }
@@ -94,7 +95,14 @@ func start(t *testing.T, cfg gpu.Config) *fleet {
 			t.Error("the fleet does not stop")
 		}
 	})
-	t.Cleanup(f.stop)
+	t.Cleanup(func() {
+		f.stop()
+		if t.Failed() {
+			for _, w := range cfg.Workers {
+				endLeftover(t, cfg.DataDir, w.Name)
+			}
+		}
+	})
 	m.Start("sim0")
 	return f
 }
@@ -417,7 +425,7 @@ func TestThePromptGoesOnWhileTheServerIsReplaced(t *testing.T) {
 	t.Parallel()
 	cfg := fleetConfig(t.TempDir())
 	cfg.OnShutdown = gpu.ShutdownKeep
-	t.Cleanup(func() { endLeftover(t, cfg.DataDir) })
+	t.Cleanup(func() { endLeftover(t, cfg.DataDir, "sim0") })
 	f := up(t, cfg)
 	pid := f.worker().PID
 	a, b := steps(40, 0.05), steps(3, 0.01)
@@ -444,9 +452,9 @@ func TestThePromptGoesOnWhileTheServerIsReplaced(t *testing.T) {
 }
 
 // endLeftover ends a worker that a test left behind when it failed half-way.
-func endLeftover(t *testing.T, dir string) {
-	root := filepath.Join(dir, "workers", "sim0")
-	require.NoError(t, proc.KillLeftover(context.Background(), proc.Spec{Name: "sim0",
+func endLeftover(t *testing.T, dir, name string) {
+	root := filepath.Join(dir, "workers", name)
+	require.NoError(t, proc.KillLeftover(context.Background(), proc.Spec{Name: name,
 		StateFile: filepath.Join(root, "state.json"), LogFile: filepath.Join(root, "engine.log")}))
 }
 
@@ -486,7 +494,7 @@ func doomedTask(attempt string) gpu.Task {
 func TestAKilledServerLosesNoPrompt(t *testing.T) {
 	t.Parallel()
 	dir, attempt := t.TempDir(), uuid.NewString()
-	t.Cleanup(func() { endLeftover(t, dir) })
+	t.Cleanup(func() { endLeftover(t, dir, "sim0") })
 	argv := append(self("server"), dir, attempt)
 	server := exec.Command(argv[0], argv[1:]...)
 	stdout, err := server.StdoutPipe()

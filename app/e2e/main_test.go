@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"comfyfleet/gpu/proc/proctest"
 )
 
 var (
@@ -17,22 +19,23 @@ var (
 	chrome browser
 )
 
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(proctest.Main(func() int { return buildAndRun(m) })) }
+
+func buildAndRun(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "comfyfleet-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "comfyfleet")
 	build := exec.Command("go", "build", "-o", binary, "..")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
-		chrome.close()
+	if err := build.Run(); err != nil {
+		return 1
 	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	defer chrome.close()
+	return m.Run()
 }
 
 // skip skips a test for want of something on the machine; under CI_STRICT, where everything is installed, it fails.
