@@ -3,8 +3,10 @@ package views
 // Job is one job's page. One of Summary, Graph, JSON, Events and Deliveries is shown.
 type Job struct {
 	Shell
-	Head   JobHead
-	Verbs  []Verb
+	Head  JobHead
+	Verbs []Verb
+	// Asking are the verbs that ask before they act, also those that only a later state of the job offers.
+	Asking []Verb
 	Tabs   []Tab
 	Banner *Banner
 

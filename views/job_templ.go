@@ -246,7 +246,7 @@ func JobPage(p Job) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = Dialogs(p.Verbs).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = Dialogs(p.Asking).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2203,7 +2203,7 @@ func EventTable(events []EventLine) templ.Component {
 			templ_7745c5c3_Var107 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 171, "<div class=\"table-wrap\"><table class=\"table table--plain\"><caption class=\"sr\">Events of the job, oldest first</caption> <thead><tr><th class=\"r\">Rev</th><th>At</th><th>State</th><th>Event</th><th>What</th><th>Worker</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 171, "<div class=\"table-wrap\" role=\"region\" aria-label=\"Events\" tabindex=\"0\"><table class=\"table table--plain\"><caption class=\"sr\">Events of the job, oldest first</caption> <thead><tr><th class=\"r\">Rev</th><th>At</th><th>State</th><th>Event</th><th>What</th><th>Worker</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -60,8 +61,8 @@ type tab struct {
 	problems []string
 }
 
-// openTab opens a page of a profile of its own.
-func openTab(t *testing.T, base string) *tab {
+// inBrowser says that a test needs the browser. Such tests share it, each with a profile and a server of its own.
+func inBrowser(t *testing.T) (chromium string) {
 	t.Helper()
 	if os.Getenv("COMFYFLEET_E2E") == "" {
 		t.Skip("the browser is for `make e2e`")
@@ -70,6 +71,13 @@ func openTab(t *testing.T, base string) *tab {
 	if err != nil {
 		skip(t, "no chromium to open the dashboard in")
 	}
+	return path
+}
+
+// openTab opens a page of a profile of its own.
+func openTab(t *testing.T, base string) *tab {
+	t.Helper()
+	path := inBrowser(t)
 	root, err := chrome.start(path)
 	require.NoError(t, err)
 	p := &tab{t: t, base: base}
@@ -97,13 +105,18 @@ func openTab(t *testing.T, base string) *tab {
 func signedIn(t *testing.T, s *service, email string) *tab {
 	t.Helper()
 	p := openTab(t, s.base)
+	p.signIn(email)
+	return p
+}
+
+// signIn signs in and waits for the overview.
+func (p *tab) signIn(email string) {
+	p.t.Helper()
 	p.open("/overview")
 	p.fill("#email", email)
 	p.fill("#password", adminPassword)
 	p.click(".login button")
-	p.see("#sentence", "ready")
-	p.until("the page with its scripts", `document.readyState === "complete"`)
-	return p
+	p.until("the overview with its scripts", `location.pathname === "/overview" && document.getElementById("sentence") && document.readyState === "complete"`)
 }
 
 // heard collects complaints. It runs on the reader of the tab's messages: it must not block.
@@ -301,7 +314,7 @@ func (p *tab) shot(name string) {
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err == nil {
-		err = os.WriteFile(dir+"/"+name+".png", png, 0o644)
+		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
 	}
 	if err != nil {
 		p.t.Logf("picture %s: %v", name, err)

@@ -70,6 +70,9 @@ func TestABundledWorkflowRunsFromItsFormToItsVideo(t *testing.T) {
 	played := mustEval[[]float64](p, playing)
 	require.Positive(t, played[0], "length")
 	require.Positive(t, played[1], "place")
+	mustEval[bool](p, `(document.querySelector("[data-testid=output] video").marked = true)`)
+	p.snapshot()
+	require.True(t, mustEval[bool](p, `(() => { const v = document.querySelector("[data-testid=output] video"); return v.marked && !v.paused && v.currentTime > 0 })()`), "it plays on when the page is sent again")
 
 	id := strings.TrimPrefix(mustEval[string](p, `new URL(document.querySelector("[data-testid=job-link]").href).pathname`), "/jobs/")
 	require.Contains(t, p.path(), "job="+id, "the page can be reloaded and shared")

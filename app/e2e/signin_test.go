@@ -7,6 +7,7 @@ import (
 )
 
 func TestSignInRefusesAWrongPasswordAndSlowsGuessingDown(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=0")
 	p := openTab(t, s.base)
 	p.expect("401", "429") // the browser notes refused pages in its console

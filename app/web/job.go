@@ -30,7 +30,7 @@ func (w *Web) jobPage(c *fiber.Ctx) error {
 		return err
 	}
 	refused := refusal(personOf(c).operator.Role)
-	p := views.Job{Head: presentHead(in), Verbs: jobVerbs(in.job.Job, refused)}
+	p := views.Job{Head: presentHead(in), Verbs: jobVerbs(in.job.Job, refused), Asking: askingVerbs(in.job.Job)}
 	live := ""
 	switch tab := c.Query("tab"); tab {
 	case "":
@@ -159,16 +159,30 @@ func jobVerbs(j models.Job, refused string) []views.Verb {
 			{Label: "Run again with changes", Icon: "play", Kind: "solid", Link: "/run/job/" + j.ID, TestID: "again"},
 		}
 	}
-	verbs := []views.Verb{}
-	if j.State == models.JobQueued {
-		verbs = append(verbs, views.Verb{Label: "Priority…", Icon: "chevrons-up", Disabled: refused, TestID: "priority", Confirm: priorityDialog(j)})
+	again := views.Verb{Label: "Run again with changes", Icon: "play", Link: "/run/job/" + j.ID, TestID: "again"}
+	asking := askingVerbs(j)
+	for i := range asking {
+		asking[i].Disabled = refused
 	}
-	return append(verbs,
-		views.Verb{Label: "Run again with changes", Icon: "play", Link: "/run/job/" + j.ID, TestID: "again"},
-		views.Verb{Label: "Cancel…", Icon: "ban", Kind: "danger", Disabled: refused, TestID: "cancel", Confirm: &views.Confirm{
+	if j.State == models.JobQueued {
+		return []views.Verb{asking[0], again, asking[1]}
+	}
+	return []views.Verb{again, asking[1]}
+}
+
+// askingVerbs are the verbs of a job that ask before they act: priority and cancel. The page of a job that runs has the
+// dialog of both, for it may have to wait again; a job that has ended stays so.
+func askingVerbs(j models.Job) []views.Verb {
+	if j.State.Final() {
+		return nil
+	}
+	return []views.Verb{
+		{Label: "Priority…", Icon: "chevrons-up", TestID: "priority", Confirm: priorityDialog(j)},
+		{Label: "Cancel…", Icon: "ban", Kind: "danger", TestID: "cancel", Confirm: &views.Confirm{
 			ID: "cancel-job", Title: "Cancel job " + shortID(j.ID) + "?", Text: "It ends as canceled at once and is not tried again. What its card does for it is stopped.",
 			Button: "Cancel 1 job", Keep: "Let it run", Danger: true, Action: "/jobs/" + j.ID + "/cancel",
-		}})
+		}},
+	}
 }
 
 func priorityDialog(j models.Job) *views.Confirm {

@@ -254,3 +254,13 @@ func TestAPreviewFrameIsServedAsThePictureThatItIs(t *testing.T) {
 	})
 	assert.Equal(t, http.StatusNotFound, v.get("/jobs/"+running.ID+"/preview?v=4").status)
 }
+
+func TestAPageHasTheQuestionsOfWhatItsStreamMayOffer(t *testing.T) {
+	h := newHouse(t)
+	running, queued, failed := stand(t, h)
+	v := h.visit(t, models.RoleOperator)
+	for id, want := range map[string]int{running.ID: 2, queued.ID: 2, failed.ID: 0} { // a running job may have to wait again
+		d := v.page("/jobs/" + id)
+		assert.Equal(t, want, d.Find("#job-priority, #cancel-job").Length())
+	}
+}

@@ -270,11 +270,11 @@ func orDash(s string) string {
 
 func exitLines(x models.Worker, now time.Time) []views.Exit {
 	var list []views.Exit
-	for i, e := range x.Exits {
+	for _, e := range x.Exits {
 		how, _, _ := strings.Cut(exitWords(e), ", ")
 		v := views.Exit{
 			At: since(e.At, now, " ago"), PID: strconv.Itoa(e.PID), How: how, Why: orDash(e.Reason), Uptime: clock(e.Uptime),
-			Log: logLines(e.LogTail, ""), LogID: "exit-" + strconv.Itoa(i),
+			Log: logLines(e.LogTail, ""), LogID: "exit-" + strconv.Itoa(e.PID) + "-" + strconv.FormatInt(e.At.UnixMilli(), 10),
 		}
 		if e.Code != 0 || e.Signal != "" {
 			v.State = "failed"

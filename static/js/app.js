@@ -5,6 +5,7 @@ import { installDialogs } from "./dialogs.js"
 import { installKeys } from "./keys.js"
 import { installSelection } from "./selection.js"
 import { installForm } from "./form.js"
+import { installLogs } from "./logs.js"
 import { installTheme } from "./theme.js"
 
 // The reader's own state survives what the stream sends: open details, ticked boxes, chosen tabs.
@@ -65,5 +66,6 @@ installDialogs(toast)
 installKeys()
 installSelection()
 installForm()
+installLogs()
 watchTimes(live.current)
 live.install()

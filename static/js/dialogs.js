@@ -49,15 +49,3 @@ function show(target) {
     document.getElementById(level.dataset.log)?.setAttribute("data-filter", level.dataset.level)
   }
 }
-
-// A log follows its end only while it is scrolled there.
-const atEnd = new WeakMap()
-document.addEventListener("scroll", (e) => {
-  const l = e.target
-  if (l instanceof HTMLElement && l.dataset.follow !== undefined) atEnd.set(l, l.scrollTop + l.clientHeight > l.scrollHeight - 8)
-}, true)
-function follow() {
-  for (const l of document.querySelectorAll("[data-follow]")) if (atEnd.get(l) !== false) l.scrollTop = l.scrollHeight
-}
-document.addEventListener("parts", follow)
-window.addEventListener("load", follow)

@@ -17,6 +17,17 @@ export function installForm() {
     }
     if (e.target.closest("[data-reset]")) location.href = e.target.closest("[data-reset]").dataset.reset
   })
+  // What is wrong must be seen, also in a part of the form that is closed: first what the browser refuses, then what the
+  // server does.
+  document.addEventListener("invalid", (e) => {
+    const d = e.target.closest("form[data-run] details")
+    if (d) d.open = true
+  }, true)
+  document.addEventListener("htmx:afterRequest", (e) => {
+    if (!e.target.matches?.("form[data-run]")) return
+    for (const d of e.target.querySelectorAll("details:has(.err)")) d.open = true
+    e.target.querySelector("[aria-invalid=true]")?.focus()
+  })
   document.addEventListener("htmx:beforeRequest", (e) => e.target.closest?.(".drop")?.setAttribute("aria-busy", "true"))
   document.addEventListener("htmx:afterRequest", (e) => e.target.closest?.(".drop")?.removeAttribute("aria-busy"))
   document.addEventListener("htmx:xhr:progress", (e) => {

@@ -31,6 +31,7 @@ export function install() {
   })
   setInterval(check, 1000)
   window.addEventListener("pagehide", close)
+  window.addEventListener("pageshow", (e) => e.persisted && open()) // the browser went back to the page as it was
   open()
 }
 

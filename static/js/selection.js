@@ -96,6 +96,7 @@ function letIn() {
   const more = document.querySelector("[data-new-jobs]")
   const list = document.querySelector("[data-job-list]")
   if (!more || !list || chosen().length || window.scrollY > 0 || list.matches(":hover") || list.contains(document.activeElement)) return
+  if (document.activeElement?.matches("input[name=add]")) return // a filter is being typed
   if (document.querySelector("dialog[open]")) return
   more.click()
 }
