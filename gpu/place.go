@@ -183,20 +183,20 @@ func (p *planning) pick(j *Waiting) (worker, because string) {
 		if slices.ContainsFunc(p.open, func(w string) bool { return !slices.Contains(avoid, w) }) {
 			note = "; it was lost on " + avoid[0] + " before"
 		} else {
-			avoid, note = nil, "; it was lost there before, but no other card is up"
+			avoid, note = nil, "; it was lost there before, but no other card was up"
 		}
 	}
 	allowed := func(w string) bool { return !slices.Contains(avoid, w) }
 	if i := slices.IndexFunc(p.free, allowed); i >= 0 {
 		worker = p.free[i]
 		p.free = slices.Delete(p.free, i, i+1)
-		return worker, worker + " is free" + note
+		return worker, worker + " was free" + note
 	}
 	if i := slices.IndexFunc(p.behind, allowed); i >= 0 {
 		worker = p.behind[i]
 		p.behind = slices.Delete(p.behind, i, i+1)
 		p.staged++
-		return worker, "no card is free; next on " + worker + note
+		return worker, "no card was free; it was next on " + worker + note
 	}
 	return "", ""
 }

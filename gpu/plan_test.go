@@ -39,9 +39,9 @@ func TestPlanPlacesByShareThenPriorityThenAge(t *testing.T) {
 	d := Plan(Input{Now: planNow, Waiting: jobs, Workers: []models.Worker{ready("gpu0"), ready("gpu1"), ready("gpu2")},
 		Groups: map[string]Load{"a": {Served: 7}, "b": {Served: 3}}})
 	require.Equal(t, []Placement{
-		{JobID: "b0", Worker: "gpu0", Because: "gpu0 is free"},
-		{JobID: "a2", Worker: "gpu1", Because: "gpu1 is free"},
-		{JobID: "b1", Worker: "gpu2", Because: "gpu2 is free"},
+		{JobID: "b0", Worker: "gpu0", Because: "gpu0 was free"},
+		{JobID: "a2", Worker: "gpu1", Because: "gpu1 was free"},
+		{JobID: "b1", Worker: "gpu2", Because: "gpu2 was free"},
 	}, d.Place)
 	require.Equal(t, "all 3 cards busy, 0 ahead", d.Why["a0"])
 	require.Equal(t, "all 3 cards busy, 1 ahead", d.Why["b2"])
@@ -75,14 +75,14 @@ func TestPlanBoundsTheTurnsOfAGroupThatComesBack(t *testing.T) {
 	}
 	d := Plan(Input{Now: planNow, Workers: fleet, Waiting: append(waiting(20, "away"), waiting(20, "here")...),
 		Groups: map[string]Load{"here": {Served: 1000 * stride}}})
-	require.Contains(t, d.Place, Placement{JobID: "here0", Worker: "gpu5", Because: "gpu5 is free"})
+	require.Contains(t, d.Place, Placement{JobID: "here0", Worker: "gpu5", Because: "gpu5 was free"})
 }
 
 func TestPlanStagesOneOnABusyWorkerOnlyWhenNoneIsFree(t *testing.T) {
 	d := Plan(Input{Now: planNow, Waiting: waiting(4, "a"), Workers: []models.Worker{busy("gpu0", ""), busy("gpu1", "s"), ready("gpu2")}})
 	require.Equal(t, []Placement{
-		{JobID: "a0", Worker: "gpu2", Because: "gpu2 is free"},
-		{JobID: "a1", Worker: "gpu0", Because: "no card is free; next on gpu0"},
+		{JobID: "a0", Worker: "gpu2", Because: "gpu2 was free"},
+		{JobID: "a1", Worker: "gpu0", Because: "no card was free; it was next on gpu0"},
 	}, d.Place)
 	require.Len(t, d.Why, 2)
 }
