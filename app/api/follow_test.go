@@ -166,16 +166,20 @@ func TestFollowerSeesAJobFromSnapshotToFinalStatus(t *testing.T) {
 	w.dispatch()
 	f.until(is("status", "running"))
 	s.progress(40)
-	p := f.until(is("progress", ""))
-	for p[len(p)-1].Data["progress"] != 40.0 {
-		p = f.until(is("progress", ""))
-	}
-	last := p[len(p)-1].Data
+	var last, preview map[string]any // the percentage is stored before it is shown; the picture does not wait for it
+	f.until(func(e event) bool {
+		switch {
+		case e.Event == "progress" && e.Data["progress"] == 40.0:
+			last = e.Data
+		case e.Event == "preview":
+			preview = e.Data
+		}
+		return last != nil && preview != nil
+	})
 	for _, field := range []string{"status", "progress_value", "progress_max", "nodes_total", "nodes_done", "current_node", "prompt_id", "last_event_time"} {
 		require.NotNil(t, last[field], field)
 	}
-	preview := f.until(is("preview", ""))
-	require.Equal(t, "image/jpeg", preview[len(preview)-1].Data["content_type"])
+	require.Equal(t, "image/jpeg", preview["content_type"])
 	s.succeed()
 	end := f.rest()
 	require.Equal(t, "output", end[len(end)-2].Event)

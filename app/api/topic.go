@@ -258,6 +258,7 @@ func (t *topic) snapshot(ctx context.Context, u jobs.Update, known, resumed bool
 
 // latest are the messages of progress and preview, rendered when a new update came.
 func (t *topic) latest(u jobs.Update) (progress, preview *message, err error) {
+	u.Progress.Percent = max(u.Progress.Percent, t.view.Progress.Percent) // the store knows of a rise a moment earlier
 	if t.progress == nil || t.progressVersion != u.Version {
 		m, err := newMessage(eventProgress, 0, progressData{t.jobID, progressOf(u.State, u.Phase, u.Progress, t.view.PromptID)})
 		if err != nil {

@@ -54,11 +54,11 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	if out.Cause != models.CauseNone || out.Detached {
 		o.flush(ctx)
 	}
-	unsaved := s.saver.takeOne(job.ID)
+	unsaved := s.saver.end(a.ID)
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
 	if out.Detached {
-		if err := s.Store.SaveProgress(wctx, unsaved); err != nil {
+		if _, err := s.Store.SaveProgress(wctx, unsaved); err != nil {
 			log.Warn("save progress", "error", err)
 		}
 		log.Info("left running for the next server")

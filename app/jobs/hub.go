@@ -35,7 +35,8 @@ func newHub(now func() time.Time) *hub {
 	return &hub{now: now, topics: map[string]*topic{}, all: map[*Follower]chan struct{}{}}
 }
 
-// progress notes how far a running job is. Engines say each step twice; followers are woken for what they can see.
+// progress notes how far a running job is, all but the percentage: that waits for show. Engines say each step twice;
+// followers are woken for what they can see.
 func (h *hub) progress(jobID string, p models.Progress, phase models.Phase) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -45,11 +46,24 @@ func (h *hub) progress(jobID string, p models.Progress, phase models.Phase) {
 	}
 	old := t.update.Progress
 	old.LastEventAt = p.LastEventAt
+	p.Percent = old.Percent
 	seen := t.known && old == p && t.update.Phase == phase
 	t.update.Progress, t.update.Phase = p, phase
 	if !seen {
 		h.wake(jobID, t)
 	}
+}
+
+// show raises the percentage of a running job to one that is stored.
+func (h *hub) show(jobID string, percent int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[jobID]
+	if t == nil || t.update.State.Final() || percent <= t.update.Progress.Percent {
+		return
+	}
+	t.update.Progress.Percent = percent
+	h.wake(jobID, t)
 }
 
 // publish changes a job's newest update and wakes its followers.

@@ -111,6 +111,26 @@ func TestAStepThatIsSaidTwiceWakesOnce(t *testing.T) {
 		u, _ := f.Latest()
 		require.Equal(t, &at, u.Progress.LastEventAt, "the engine is alive")
 	}
-	h.progress("j", models.Progress{Percent: 9}, models.PhaseExecuting)
-	require.False(t, woken(f), "progress never goes back")
+}
+
+func TestAPercentageIsShownWhenItIsStored(t *testing.T) {
+	h := newHub(time.Now)
+	f := h.follow("j")
+	defer f.Close()
+	h.begin(models.Job{ID: "j", State: models.JobRunning, Progress: models.Progress{Percent: 20}}, "a")
+	require.True(t, woken(f))
+	h.progress("j", models.Progress{Percent: 30, Value: 3}, models.PhaseExecuting)
+	require.True(t, woken(f))
+	u, _ := f.Latest()
+	require.Equal(t, models.Progress{Percent: 20, Value: 3}, u.Progress, "the step is shown at once")
+	h.show("j", 30)
+	require.True(t, woken(f))
+	for _, again := range []int{30, 25} {
+		h.show("j", again)
+		require.False(t, woken(f))
+	}
+	h.progress("j", models.Progress{Percent: 29, Value: 2}, models.PhaseExecuting)
+	require.False(t, woken(f), "an older attempt's word comes late")
+	u, _ = f.Latest()
+	require.Equal(t, models.Progress{Percent: 30, Value: 3}, u.Progress)
 }

@@ -91,7 +91,7 @@ func New(c Config) *Service {
 		waiting:  map[string]string{},
 	}
 	s.pauses.Store(&Pauses{})
-	s.saver.store = c.Store
+	s.saver = progressSaver{store: c.Store, show: s.hub.show, attempts: map[string]*attemptProgress{}}
 	return s
 }
 

@@ -25,7 +25,7 @@ func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsa
 	}
 	switch {
 	case v.requeue != nil:
-		if err := s.Store.SaveProgress(ctx, unsaved); err != nil {
+		if _, err := s.Store.SaveProgress(ctx, unsaved); err != nil {
 			return err
 		}
 		v.requeue.At = s.Now()

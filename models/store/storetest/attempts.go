@@ -67,9 +67,11 @@ var attemptTests = map[string]func(*testing.T, *bench){
 		job := b.accept(t)
 		a := b.run(t, job.ID, "gpu0")
 		save := func(phase models.Phase, p models.Progress) models.Job {
-			require.NoError(t, b.SaveProgress(t.Context(), []models.ProgressUpdate{
+			stored, err := b.SaveProgress(t.Context(), []models.ProgressUpdate{
 				{JobID: "nobody", AttemptID: "nobody", Phase: phase, Progress: p},
-				{JobID: job.ID, AttemptID: a.ID, Phase: phase, Progress: p}}))
+				{JobID: job.ID, AttemptID: a.ID, Phase: phase, Progress: p}})
+			require.NoError(t, err)
+			require.Equal(t, []string{a.ID}, stored)
 			return b.job(t, job.ID)
 		}
 		at := b.now()
@@ -93,19 +95,25 @@ var attemptTests = map[string]func(*testing.T, *bench){
 		_, err := b.RequeueAttempt(t.Context(), models.Requeue{AttemptID: old.ID, Attempt: models.AttemptLost, At: b.now()})
 		require.NoError(t, err)
 		update := []models.ProgressUpdate{{JobID: job.ID, AttemptID: old.ID, Progress: models.Progress{Percent: 50}}}
-		require.NoError(t, b.SaveProgress(t.Context(), update))
-		require.Zero(t, b.job(t, job.ID).Progress.Percent)
+		dropped := func() {
+			stored, err := b.SaveProgress(t.Context(), update)
+			require.NoError(t, err)
+			require.Empty(t, stored)
+			require.Zero(t, b.job(t, job.ID).Progress.Percent)
+		}
+		dropped()
 		b.run(t, job.ID, "gpu1")
-		require.NoError(t, b.SaveProgress(t.Context(), update))
-		require.Zero(t, b.job(t, job.ID).Progress.Percent)
-		require.NoError(t, b.SaveProgress(t.Context(), nil))
+		dropped()
+		update = nil
+		dropped()
 	},
 	"a lost attempt puts its job back at its old place": func(t *testing.T, b *bench) {
 		job := b.accept(t)
 		b.accept(t)
 		a := b.run(t, job.ID, "gpu0")
-		require.NoError(t, b.SaveProgress(t.Context(), []models.ProgressUpdate{{JobID: job.ID, AttemptID: a.ID,
-			Progress: models.Progress{Percent: 30, Value: 1, Max: 9, CurrentNode: "4", CurrentClass: "VAEDecode"}}}))
+		_, err := b.SaveProgress(t.Context(), []models.ProgressUpdate{{JobID: job.ID, AttemptID: a.ID,
+			Progress: models.Progress{Percent: 30, Value: 1, Max: 9, CurrentNode: "4", CurrentClass: "VAEDecode"}}})
+		require.NoError(t, err)
 		at := b.now()
 		got, err := b.RequeueAttempt(t.Context(), models.Requeue{AttemptID: a.ID, Attempt: models.AttemptLost, At: at,
 			Cause: models.CauseCrashed, Detail: "exit code 139", LogTail: "boom", PID: 77, Fault: true, LoadMS: 10, ExecMS: 20})

@@ -35,7 +35,7 @@ type Jobs interface {
 	AttemptStaged(ctx context.Context, attemptID string, at time.Time) error
 	AttemptStarted(ctx context.Context, attemptID string, at time.Time, simulated bool) error
 	AttemptCollecting(ctx context.Context, attemptID string, at time.Time, loadMS, execMS int64) error
-	SaveProgress(ctx context.Context, updates []models.ProgressUpdate) error
+	SaveProgress(ctx context.Context, updates []models.ProgressUpdate) (stored []string, err error)
 	FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error)
 	RequeueAttempt(ctx context.Context, r models.Requeue) (models.Job, error)
 	CancelJob(ctx context.Context, tenantID, jobID string, at time.Time, message string) (job models.Job, changed bool, err error)
