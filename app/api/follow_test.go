@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,7 +233,11 @@ func TestFollowerResumesWhereItWas(t *testing.T) {
 	require.Equal(t, "completed", final.Data["status"])
 
 	resumed := w.follow("acme", id, "Last-Event-ID", strconv.FormatInt(running, 10)).rest()
-	require.Equal(t, []string{"snapshot", "output", "status"}, names(resumed), "collecting was too quick to be a step")
+	if resumed[1].Event == "status" { // collecting took long enough to be a step of its own
+		require.Equal(t, "collecting", resumed[1].Data["kind"])
+		resumed = slices.Delete(resumed, 1, 2)
+	}
+	require.Equal(t, []string{"snapshot", "output", "status"}, names(resumed))
 	a := w.call("acme", http.MethodGet, "/v1/jobs/"+id+"/events", nil, "Last-Event-ID", strconv.FormatInt(final.ID, 10))
 	require.Equal(t, http.StatusNoContent, a.status, "a browser would connect again and again")
 	for _, unknown := range []string{"999", "-1", "x"} {

@@ -207,12 +207,16 @@ func (s *Service) Retry(ctx context.Context, tenantID, id string) (Accepted, err
 	if err != nil {
 		return Accepted{}, err
 	}
+	tenant, err := s.Store.Tenant(ctx, job.TenantID)
+	if err != nil {
+		return Accepted{}, err
+	}
 	again := models.Job{
 		TenantID: job.TenantID, KeyID: job.KeyID, Origin: models.OriginDashboard, Priority: job.Priority,
 		WorkflowSlug: job.WorkflowSlug, WorkflowVersion: job.WorkflowVersion,
 		WebhookURL: job.WebhookURL, Metadata: job.Metadata,
 	}
-	return s.accept(ctx, again, 0, payload, nil, nil)
+	return s.accept(ctx, tenant, again, 0, payload, nil, nil)
 }
 
 // SetPriority changes the priority of a waiting job.

@@ -364,6 +364,35 @@ func TestAnOpenAttemptIsResumedNotSentAgain(t *testing.T) {
 	require.Equal(t, 1, v.Attempts)
 }
 
+func TestATenantsOwnLimitOfWaitingJobsGoesBeforeTheServices(t *testing.T) {
+	w := newWorld(t, nil)
+	w.MaxQueuedPerTenant = 2
+	for limit, most := range map[int]int{0: 2, 1: 1, 3: 3} {
+		w.tenant.MaxQueued = limit
+		require.NoError(t, w.store.UpdateTenant(t.Context(), w.tenant))
+		var last jobs.Accepted
+		for range most {
+			acc, err := w.Submit(t.Context(), w.submission())
+			require.NoError(t, err)
+			last = acc
+		}
+		_, err := w.Submit(t.Context(), w.submission())
+		require.Equal(t, models.CodeLimited, models.ErrorCode(err), "limit %d: the job after %d", limit, most)
+		_, _, err = w.Cancel(t.Context(), w.tenant.ID, last.Job.ID, "test")
+		require.NoError(t, err)
+		_, err = w.Retry(t.Context(), w.tenant.ID, last.Job.ID)
+		require.NoError(t, err)
+		_, err = w.Retry(t.Context(), w.tenant.ID, last.Job.ID)
+		require.Equal(t, models.CodeLimited, models.ErrorCode(err), "limit %d: run again after %d", limit, most)
+		page, err := w.Jobs(t.Context(), models.JobFilter{TenantID: w.tenant.ID}, models.Page{Limit: 100})
+		require.NoError(t, err)
+		for _, j := range page.Jobs {
+			_, _, err := w.Cancel(t.Context(), w.tenant.ID, j.ID, "test")
+			require.NoError(t, err)
+		}
+	}
+}
+
 func TestWaitingJobsExpireAndPausesHold(t *testing.T) {
 	w := newWorld(t, succeed)
 	require.NoError(t, w.SetPaused(t.Context(), jobs.Pauses{Dispatch: true}))

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (Accepted, error) 
 	if err := s.fetchMedia(ctx, d); err != nil {
 		return Accepted{}, err
 	}
-	acc, err := s.accept(ctx, d.job(), time.Duration(sub.TimeoutSeconds)*time.Second, d.payload(), d.assets(), idem)
+	acc, err := s.accept(ctx, d.tenant, d.job(), time.Duration(sub.TimeoutSeconds)*time.Second, d.payload(), d.assets(), idem)
 	if err == nil && !acc.Replayed {
 		d.kept = true
 	}
@@ -60,7 +61,7 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (Accepted, error) 
 }
 
 // accept commits a job and answers. Every way into the queue ends here.
-func (s *Service) accept(ctx context.Context, job models.Job, timeout time.Duration, payload models.JobPayload, assets []models.Asset, idem *models.Idempotency) (Accepted, error) {
+func (s *Service) accept(ctx context.Context, tenant models.Tenant, job models.Job, timeout time.Duration, payload models.JobPayload, assets []models.Asset, idem *models.Idempotency) (Accepted, error) {
 	now := s.Now()
 	job.ID = s.NewID()
 	job.State, job.Phase = models.JobQueued, models.PhaseWaiting
@@ -75,7 +76,7 @@ func (s *Service) accept(ctx context.Context, job models.Job, timeout time.Durat
 	}
 	job, replayed, err := s.Store.AcceptJob(ctx, models.NewJob{
 		Job: job, Payload: payload, Assets: assets, Idempotency: idem,
-		MaxQueued: s.MaxQueued, MaxQueuedTenant: s.MaxQueuedPerTenant,
+		MaxQueued: s.MaxQueued, MaxQueuedTenant: cmp.Or(tenant.MaxQueued, s.MaxQueuedPerTenant),
 	})
 	if err != nil {
 		return Accepted{}, err
@@ -107,6 +108,7 @@ func (s *Service) replay(ctx context.Context, sub Submission, fingerprint string
 // draft is a submission on its way to becoming a job.
 type draft struct {
 	sub     Submission
+	tenant  models.Tenant
 	graph   *workflows.Graph
 	slug    string
 	version int
@@ -148,12 +150,11 @@ func (d *draft) assets() []models.Asset {
 }
 
 // compose makes the graph that will run: load, override, check.
-func (s *Service) compose(ctx context.Context, d *draft) error {
-	tenant, err := s.Store.Tenant(ctx, d.sub.TenantID)
-	if err != nil {
+func (s *Service) compose(ctx context.Context, d *draft) (err error) {
+	if d.tenant, err = s.Store.Tenant(ctx, d.sub.TenantID); err != nil {
 		return err
 	}
-	if err := s.loadGraph(ctx, d, tenant); err != nil {
+	if err := s.loadGraph(ctx, d, d.tenant); err != nil {
 		return err
 	}
 	if err := d.takeMedia(); err != nil {
@@ -162,7 +163,7 @@ func (s *Service) compose(ctx context.Context, d *draft) error {
 	if err := d.override(); err != nil {
 		return err
 	}
-	if err := classRules(d.graph, tenant); err != nil {
+	if err := classRules(d.graph, d.tenant); err != nil {
 		return err
 	}
 	if err := d.graph.Unsafe(d.mediaNames()); err != nil {
