@@ -68,12 +68,13 @@ const replayedHeader = "Idempotency-Replayed"
 
 func TestAHundredTwinsMakeOneJob(t *testing.T) {
 	s := startServer(t, "COMFYFLEET_WORKERS=sim:1")
-	body := still(t, 2000)
+	kinds, bodies := [2]string{"application/json"}, [2][]byte{still(t, 2000)}
+	kinds[1], bodies[1] = form(t, map[string]string{"workflow": string(stillGraph(2000))}, "in.png")
 	answers := make([]answer, 100)
 	var twins sync.WaitGroup
 	for i := range answers {
 		twins.Go(func() {
-			a, err := s.try(t.Context(), "twins", "application/json", body)
+			a, err := s.try(t.Context(), "twins", kinds[i%2], bodies[i%2])
 			if err == nil {
 				answers[i] = a
 			}
@@ -121,7 +122,11 @@ func TestARetryAfterAKillGivesTheFirstAnswer(t *testing.T) {
 		senders.Wait()
 		s.start()
 		for i, first := range firsts {
-			again := s.mustTry(key(i), "application/json", bodies[i])
+			kind, body := "application/json", bodies[i]
+			if i%2 == 1 { // in the other form
+				kind, body = form(t, map[string]string{"workflow": string(stillGraph(2)), "metadata": fmt.Sprintf(`{"n":%d}`, i)}, "in.png")
+			}
+			again := s.mustTry(key(i), kind, body)
 			require.Equal(t, 200, again.status, "%s", again.body)
 			if first.status == 0 {
 				continue // nobody knows whether it was accepted; either is one job
@@ -168,36 +173,80 @@ func form(t *testing.T, fields map[string]string, name string) (kind string, bod
 
 func TestOneSubmissionIsTheSameInEveryForm(t *testing.T) {
 	s := startServer(t, "COMFYFLEET_WORKERS=sim:1")
-	first := s.mustTry("k", "application/json", still(t, 1, "priority", 3))
+	inputs := []map[string]any{{"node": "2", "field": "seed", "value": json.Number("9007199254740993"), "type": "raw"}}
+	const plainInputs = `[{"value":9007199254740993,"field":"seed","node":2}]` // a number as the node, and the default type
+	first := s.mustTry("k", "application/json", still(t, 1, "priority", 3, "inputs", inputs))
 	require.Equal(t, 200, first.status, "%s", first.body)
 
 	var indented bytes.Buffer
 	require.NoError(t, json.Indent(&indented, stillGraph(1), "", "    "))
-	kind, body := form(t, map[string]string{"workflow": indented.String(), "priority": "3"}, "in.png")
-	same := s.mustTry("k", kind, body)
-	require.Equal(t, 200, same.status, "%s", same.body)
-	require.Equal(t, "true", same.header.Get(replayedHeader))
-	require.JSONEq(t, string(first.body), string(same.body))
+	// The same with its keys the other way round, escapes where none are needed, and base64 in lines behind a type.
+	const reversed = `{"3":{"inputs":{"images":["2",0]},"class_type":"PreviewImage"},
+		"2":{"inputs":{"seed":1,"preview":false,"delay":0.05,"steps":1,"image":["1",0]},"class_type":"SimSteps"},
+		"1":{"inputs":{"image":"\u0069n.png"},"class_type":"\u004coadImage"}}`
+	lines := `data:image/png;base64,` + onePixel[:40] + `\n` + onePixel[40:]
+	same := map[string]func() (kind string, body []byte){
+		"another order": func() (string, []byte) {
+			return "application/json; charset=utf-8", []byte(`{"priority":3,"inputs":` + plainInputs + `,"workflow":` + reversed + `,"media":[{"data":"` + lines + `","name":"in.png"}]}`)
+		},
+		"a form": func() (string, []byte) {
+			return form(t, map[string]string{"workflow": indented.String(), "priority": "3", "inputs": plainInputs}, "in.png")
+		},
+		"a form with the request in one part": func() (string, []byte) {
+			return form(t, map[string]string{"request": `{"priority":3,"inputs":` + plainInputs + `,"workflow":` + reversed + `}`}, "in.png")
+		},
+	}
+	for name, make := range same {
+		kind, body := make()
+		again := s.mustTry("k", kind, body)
+		require.Equal(t, 200, again.status, "%s: %s", name, again.body)
+		require.Equal(t, "true", again.header.Get(replayedHeader), name)
+		require.JSONEq(t, string(first.body), string(again.body), name)
+	}
 
+	inputs[0]["value"] = json.Number("9007199254740992") // the same as a float
 	for what, other := range map[string][]byte{
-		"graph":    still(t, 2, "priority", 3),
-		"media":    still(t, 1, "priority", 3, "media", []map[string]string{{"name": "in.png", "data": "AAAA"}}),
-		"priority": still(t, 1),
+		"graph":    still(t, 2, "priority", 3, "inputs", inputs),
+		"media":    still(t, 1, "priority", 3, "inputs", inputs, "media", []map[string]string{{"name": "in.png", "data": "AAAA"}}),
+		"priority": still(t, 1, "inputs", inputs),
+		"seed":     still(t, 1, "priority", 3, "inputs", inputs),
 	} {
 		a := s.mustTry("k", "application/json", other)
 		require.Equal(t, 422, a.status, "another %s: %s", what, a.body)
 		require.Equal(t, "idempotency_mismatch", a.problem(t).Code)
 	}
 	require.Len(t, s.list(testKey, ""), 1)
+	require.Len(t, s.blobs(), 1, "the media of the others are gone")
 }
 
+// TestARefusedRequestConsumesNothing sends one key with requests that are refused at each stage, and last with a good
+// one: it is the first.
 func TestARefusedRequestConsumesNothing(t *testing.T) {
-	s := startServer(t, "COMFYFLEET_WORKERS=sim:1")
-	refused := s.mustTry("k", "application/json", []byte(`{"workflow":{"1":{"class_type":"A","inputs":{"x":["9",0]}}}}`))
-	require.Equal(t, 422, refused.status, "%s", refused.body)
-	good := still(t, 1)
-	accepted := s.mustTry("k", "application/json", good)
+	s := startServer(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MAX_QUEUED_PER_TENANT=1")
+	waits := s.submit(steps(2000, 0.05, 1))
+	s.running(waits)
+	staged := s.submit(steps(1, 0, 2)) // in the engine already, so it takes no place of those that wait
+	s.until(staged, "staged", patience, func(j jobStatus) bool { return j.Phase == "staged" })
+	full := s.submit(steps(1, 0, 3))
+	for what, body := range map[string][]byte{
+		"no JSON":         []byte(`{"workflow":`),
+		"no base64":       still(t, 1, "media", []map[string]string{{"name": "in.png", "data": "*"}}),
+		"a broken graph":  []byte(`{"workflow":{"1":{"class_type":"A","inputs":{"x":["9",0]}}}}`),
+		"a wrong address": still(t, 1, "webhook_url", "ftp://example.com"),
+		"a full queue":    still(t, 1),
+	} {
+		refused := s.mustTry("k", "application/json", body)
+		require.Contains(t, []int{400, 422, 429}, refused.status, "%s: %s", what, refused.body)
+		if what == "a full queue" {
+			require.Equal(t, "queue_full", refused.problem(t).Code)
+		}
+	}
+	for _, id := range []string{full, staged, waits} {
+		require.Equal(t, 200, s.call("DELETE", "/v1/jobs/"+id, testKey, nil).status)
+	}
+	accepted := s.mustTry("k", "application/json", still(t, 1))
 	require.Equal(t, 200, accepted.status, "%s", accepted.body)
 	require.Empty(t, accepted.header.Get(replayedHeader))
-	require.Len(t, s.list(testKey, ""), 1)
+	require.Len(t, s.list(testKey, ""), 4)
+	require.Len(t, s.blobs(), 1, "what was refused left nothing")
 }
