@@ -65,10 +65,10 @@ func Check(g *Graph, d *Defs) error {
 		f.addCycle(loop)
 		return f.err(outputs)
 	}
-	reached := make(map[string]bool, len(g.nodes))
-	g.walk(outputs, func(n *Node) { reached[n.ID] = true })
+	reached := g.marks()
+	g.walk(outputs, func(n *Node) { reached[n.index] = true })
 	for _, n := range g.nodes {
-		if !reached[n.ID] {
+		if !reached[n.index] {
 			continue // ComfyUI neither validates nor runs it
 		}
 		f.checkNode(n, d)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -141,22 +140,22 @@ func TestStructureIsCheckedWithoutDefinitions(t *testing.T) {
 	require.Equal(t, map[string][]string{"2": {"bad_linked_input"}}, verdict(t, e.NodeErrors))
 }
 
-func TestLongChainsAndWideErrorsStayCheap(t *testing.T) {
+// A chain as long as a graph may be and as many errors as it may have: no stack is used up, and what is said is bounded.
+// A check that took time by the square of them would not end within the test's limit.
+func TestLongChainsAndWideErrorsAreBounded(t *testing.T) {
 	var chain, wide []string
 	for i := range MaxNodes {
 		chain = append(chain, fmt.Sprintf(`"%d":{"class_type":"ImageInvert","inputs":{"image":["%d",0]}}`, i, (i+1)%MaxNodes))
 		wide = append(wide, fmt.Sprintf(`"%d":{"class_type":"PreviewAny","inputs":{"source":["none",0]}}`, i))
 	}
 	d := testDefs(t)
-	started := time.Now()
 	for _, nodes := range [][]string{chain, wide} {
 		g := parse(t, "{"+strings.Join(nodes, ",")+"}")
 		e := problem(t, Check(g, nil), ErrNameInvalid)
 		require.LessOrEqual(t, len(verdict(t, e.NodeErrors)), maxNodeErrors)
 		require.Less(t, len(e.Detail), 4000)
-		_ = Check(g, d)
+		require.Error(t, Check(g, d))
 	}
-	require.Less(t, time.Since(started), 5*time.Second)
 }
 
 func TestReachableLeavesOutWhatNoOutputNeeds(t *testing.T) {

@@ -9,28 +9,25 @@ type step struct {
 // cycle finds nodes that wait for each other among those that starts depend on, in the order of the loop; nil when
 // there are none. It keeps its own stack: a chain of 5000 nodes is a legal graph.
 func (g *Graph) cycle(starts []*Node) []*Node {
-	done := make(map[string]bool, len(g.nodes))
-	onPath := make(map[string]bool)
+	done, onPath := g.marks(), g.marks()
 	for _, start := range starts {
 		path := []step{{node: start}}
-		onPath[start.ID] = true
+		onPath[start.index] = true
 		for len(path) > 0 {
 			top := &path[len(path)-1]
-			if done[top.node.ID] || top.next == len(top.node.inputs) {
-				done[top.node.ID] = true
-				delete(onPath, top.node.ID)
+			if done[top.node.index] || top.next == len(top.node.inputs) {
+				done[top.node.index], onPath[top.node.index] = true, false
 				path = path[:len(path)-1]
 				continue
 			}
-			link, ok := top.node.inputs[top.next].Link()
+			up := g.from(top.node.inputs[top.next])
 			top.next++
-			up, known := g.byID[link.Node]
 			switch {
-			case !ok || !known || done[up.ID]:
-			case onPath[up.ID]:
+			case up == nil || done[up.index]:
+			case onPath[up.index]:
 				return loop(path, up)
 			default:
-				onPath[up.ID] = true
+				onPath[up.index] = true
 				path = append(path, step{node: up})
 			}
 		}

@@ -3,7 +3,7 @@ package workflows
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +17,7 @@ import (
 type Graph struct {
 	nodes []*Node
 	byID  map[string]*Node
-	size  int // bytes as sent
+	raw   []byte // as sent, without white space; never written to
 }
 
 // Node is one node of a graph. Its strings are the client's and never become paths.
@@ -26,25 +26,27 @@ type Node struct {
 	Class string // class_type
 	Title string // _meta.title, "" for none
 
-	inputs  []Input
-	members []member // as sent; the value of inputs is rendered anew
-	key     []byte
+	index    int // in the graph's list
+	inputs   []Input
+	key, raw []byte // as sent: the id with its quotes, and the node
+	inputsAt span   // in raw
+	// changed says that inputs are not what raw has, own that no other graph shares them.
+	changed, own bool
 }
 
 // Input is one input of a node: a literal, or a link to another node's output.
 type Input struct {
 	Name  string
-	Value json.RawMessage
+	Value json.RawMessage // must not be written to
 
-	key    []byte
-	link   Link
-	linked bool
+	link *Link // nil for none
 }
 
-// newInput reads a link once: every walk through the graph asks for it.
-func newInput(name string, key []byte, value json.RawMessage) Input {
-	in := Input{Name: name, Value: value, key: key}
-	in.link, in.linked = parseLink(value)
+func newInput(name string, value json.RawMessage) Input {
+	in := Input{Name: name, Value: value}
+	if link, ok := parseLink(value); ok {
+		in.link = &link
+	}
 	return in
 }
 
@@ -85,37 +87,48 @@ func (in Input) Text() (string, bool) {
 }
 
 // Link reads the value as [node id, slot]. ComfyUI takes every array for a link; one of another form is a Check error.
-func (in Input) Link() (Link, bool) { return in.link, in.linked }
+func (in Input) Link() (Link, bool) {
+	if in.link == nil {
+		return Link{}, false
+	}
+	return *in.link, true
+}
 
+// parseLink reads a list of a string and a whole number. The link keeps a part of value.
 func parseLink(value json.RawMessage) (Link, bool) {
 	if len(value) == 0 || value[0] != '[' {
 		return Link{}, false
 	}
-	var parts [2]json.RawMessage
-	n := 0
-	for v := range elements(value) {
-		if n == len(parts) {
-			return Link{}, false
-		}
-		parts[n] = v
-		n++
-	}
-	if n < len(parts) || parts[0][0] != '"' {
+	start := skipSpace(value, 1)
+	if start >= len(value) || value[start] != '"' {
 		return Link{}, false
 	}
-	slot, err := strconv.ParseFloat(string(parts[1]), 64) // ComfyUI takes 0.0 for 0
+	end := stringEnd(value, start)
+	comma := skipSpace(value, end)
+	if comma >= len(value) || value[comma] != ',' {
+		return Link{}, false
+	}
+	number := bytes.TrimSpace(value[comma+1 : len(value)-1])
+	if len(number) == 1 && '0' <= number[0] && number[0] <= '9' {
+		return Link{Node: viewed(value[start:end]), Slot: int(number[0] - '0')}, true
+	}
+	slot, err := strconv.ParseFloat(string(number), 64) // ComfyUI takes 0.0 for 0; more than a number is an error
 	if err != nil || slot != float64(int(slot)) || slot < 0 {
 		return Link{}, false
 	}
-	return Link{Node: unquote(parts[0]), Slot: int(slot)}, true
+	return Link{Node: viewed(value[start:end]), Slot: int(slot)}, true
 }
 
 func (in Input) isArray() bool { return len(in.Value) > 0 && in.Value[0] == '[' }
 
-// JSON renders the graph: the client's order, keys and values, without the white space between them.
+// JSON renders the graph: the client's order, keys and values, without the white space between them. The answer must not
+// be written to.
 func (g *Graph) JSON() []byte {
+	if !slices.ContainsFunc(g.nodes, func(n *Node) bool { return n.changed }) {
+		return g.raw
+	}
 	var out bytes.Buffer
-	out.Grow(g.size)
+	out.Grow(len(g.raw) + len(g.raw)/8)
 	out.WriteByte('{')
 	for i, n := range g.nodes {
 		if i > 0 {
@@ -130,38 +143,34 @@ func (g *Graph) JSON() []byte {
 }
 
 func (n *Node) render(out *bytes.Buffer) {
+	if !n.changed {
+		out.Write(n.raw)
+		return
+	}
+	out.Write(n.raw[:n.inputsAt.start])
 	out.WriteByte('{')
-	for i, m := range n.members {
+	for i, in := range n.inputs {
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		out.Write(m.key)
+		out.Write(quote(in.Name))
 		out.WriteByte(':')
-		if m.name != "inputs" {
-			out.Write(m.value)
-			continue
-		}
-		out.WriteByte('{')
-		for j, in := range n.inputs {
-			if j > 0 {
-				out.WriteByte(',')
-			}
-			out.Write(in.key)
-			out.WriteByte(':')
-			out.Write(in.Value)
-		}
-		out.WriteByte('}')
+		out.Write(in.Value)
 	}
 	out.WriteByte('}')
+	out.Write(n.raw[n.inputsAt.end:])
 }
 
-// Clone is a copy that can be changed without touching g. Values are shared: they are replaced, never written into.
+// Clone is a copy that can be changed without touching g. Inputs are shared until one of them is replaced.
 func (g *Graph) Clone() *Graph {
-	c := &Graph{size: g.size, nodes: make([]*Node, len(g.nodes)), byID: maps.Clone(g.byID)}
+	c := &Graph{raw: g.raw, nodes: make([]*Node, len(g.nodes)), byID: make(map[string]*Node, len(g.nodes))}
+	twins := make([]Node, len(g.nodes))
 	for i, n := range g.nodes {
-		twin := *n
-		twin.inputs = slices.Clone(n.inputs)
-		c.nodes[i], c.byID[n.ID] = &twin, &twin
+		if n.own { // looked at before written: a graph that nobody changes may be cloned by several at once
+			n.own = false
+		}
+		twins[i] = *n
+		c.nodes[i], c.byID[n.ID] = &twins[i], &twins[i]
 	}
 	return c
 }
@@ -175,30 +184,46 @@ func (g *Graph) Set(node, field string, value json.RawMessage) error {
 		return models.FieldErrorf(models.CodeUnprocessed, ErrNameUnknownNode, "node", "the graph has no node %q", shorten(node))
 	}
 	value = bytes.Clone(bytes.TrimSpace(value))
-	if !json.Valid(value) || !utf8.Valid(value) {
+	err := inspect(value)
+	if errors.Is(err, errNotJSON) || !utf8.Valid(value) {
 		return models.FieldErrorf(models.CodeUnprocessed, ErrNameBadValue, "value", "not JSON")
 	}
-	if err := inspect(value, maxDepth); err != nil {
+	if err != nil {
 		return models.FieldErrorf(models.CodeUnprocessed, ErrNameBadValue, "value", "%v", err)
 	}
-	for i := range n.inputs {
-		if n.inputs[i].Name == field {
-			n.inputs[i] = newInput(field, n.inputs[i].key, value)
-			return nil
-		}
+	if i := n.find(field); i >= 0 {
+		n.replace(i, value)
+		return nil
 	}
 	return models.FieldErrorf(models.CodeUnprocessed, ErrNameUnknownField, "field", "%s has no field %q; it has %s", n.describe(), shorten(field), n.fieldNames())
 }
 
+// find is the index of an input, -1 for none.
+func (n *Node) find(field string) int {
+	return slices.IndexFunc(n.inputs, func(in Input) bool { return in.Name == field })
+}
+
 // put sets an input, adding it when it is absent.
 func (n *Node) put(field string, value json.RawMessage) {
-	for i := range n.inputs {
-		if n.inputs[i].Name == field {
-			n.inputs[i] = newInput(field, n.inputs[i].key, value)
-			return
-		}
+	if i := n.find(field); i >= 0 {
+		n.replace(i, value)
+		return
 	}
-	n.inputs = append(n.inputs, newInput(field, quote(field), value))
+	n.detach()
+	n.inputs = append(n.inputs, newInput(field, value))
+}
+
+func (n *Node) replace(i int, value json.RawMessage) {
+	n.detach()
+	n.inputs[i] = newInput(n.inputs[i].Name, value)
+}
+
+// detach gives the node inputs that it may change.
+func (n *Node) detach() {
+	if !n.own {
+		n.inputs, n.own = slices.Clone(n.inputs), true
+	}
+	n.changed = true
 }
 
 func (n *Node) fieldNames() string {

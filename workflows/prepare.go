@@ -35,7 +35,7 @@ func (g *Graph) Prepare(p Prepared) ([]byte, error) {
 				continue
 			}
 			if file, ok := p.Media[name]; ok && p.Defs.rewrites(n.Class, in.Name, name) {
-				n.inputs[i] = newInput(in.Name, in.key, quote(p.JobID+"/"+file))
+				n.replace(i, quote(p.JobID+"/"+file))
 			}
 		}
 	}

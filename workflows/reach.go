@@ -11,18 +11,18 @@ func (g *Graph) Reachable(d *Defs) map[string]string {
 // outputs lists the nodes that are a reason to run the graph. A class without a definition counts when nothing follows
 // it.
 func (g *Graph) outputs(d *Defs) []*Node {
-	followed := make(map[string]bool, len(g.nodes))
+	followed := g.marks()
 	for _, n := range g.nodes {
 		for _, in := range n.inputs {
-			if l, ok := in.Link(); ok {
-				followed[l.Node] = true
+			if up := g.from(in); up != nil {
+				followed[up.index] = true
 			}
 		}
 	}
 	var list []*Node
 	for _, n := range g.nodes {
 		c, known := d.Class(n.Class)
-		if known && c.OutputNode || !known && !followed[n.ID] {
+		if known && c.OutputNode || !known && !followed[n.index] {
 			list = append(list, n)
 		}
 	}
@@ -32,11 +32,11 @@ func (g *Graph) outputs(d *Defs) []*Node {
 // walk calls fn once for each node that starts depend on, themselves included. It follows every link, also of inputs
 // that a definition does not list, as ComfyUI's execution does.
 func (g *Graph) walk(starts []*Node, fn func(*Node)) {
-	seen := make(map[string]bool, len(g.nodes))
+	seen := g.marks()
 	var pending []*Node
 	visit := func(n *Node) {
-		if !seen[n.ID] {
-			seen[n.ID] = true
+		if !seen[n.index] {
+			seen[n.index] = true
 			pending = append(pending, n)
 		}
 	}
@@ -48,13 +48,20 @@ func (g *Graph) walk(starts []*Node, fn func(*Node)) {
 		pending = pending[:len(pending)-1]
 		fn(n)
 		for _, in := range n.inputs {
-			l, ok := in.Link()
-			if !ok {
-				continue
-			}
-			if up, ok := g.byID[l.Node]; ok {
+			if up := g.from(in); up != nil {
 				visit(up)
 			}
 		}
 	}
+}
+
+// marks has a place for each node, by its index.
+func (g *Graph) marks() []bool { return make([]bool, len(g.nodes)) }
+
+// from is the node that an input takes its value from, nil when it is no link or leads nowhere.
+func (g *Graph) from(in Input) *Node {
+	if in.link == nil {
+		return nil
+	}
+	return g.byID[in.link.Node]
 }

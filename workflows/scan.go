@@ -3,127 +3,212 @@ package workflows
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"iter"
+	"strings"
+	"sync"
+	"unsafe"
 )
 
-// member is one key and value of a JSON object, as the client wrote them.
-type member struct {
-	name  string // unquoted
-	key   []byte // with its quotes
-	value json.RawMessage
+// maxOpen bounds how many objects and lists may be open at once: the graph, a node, and maxDepth within it, in the
+// wrapping that POST /prompt takes.
+const maxOpen = maxDepth + 3
+
+// fewKeys is how many keys of one object are quicker compared with each other than looked up.
+const fewKeys = 16
+
+var (
+	errNotJSON = errors.New("not JSON")
+	errTooDeep = fmt.Errorf("it is nested deeper than %d levels", maxDepth)
+)
+
+// span is a part of a document.
+type span struct{ start, end int }
+
+// item is a member of an object: where its key, with the quotes, and its value stand, and which items are the members of
+// the value when that is an object.
+type item struct{ key, value, members span }
+
+// scanner reads a document once: it holds it against RFC 8259, refuses what is nested too deep and names that come twice
+// in one object (parsers differ in which of the two counts, so what we check might not be what an engine runs), and notes
+// where everything stands.
+type scanner struct {
+	b []byte
+	// items are the members of every object that was read to its end, those of one object side by side.
+	items []item
+	// open are the members so far of the objects that are being read, by depth.
+	open [maxOpen][]item
+	// spaced says that there is white space between the values.
+	spaced bool
+	seen   map[string]bool
 }
 
-// members lists an object's members in order. b must be valid JSON that starts with '{'. A name that comes twice is an
-// error: parsers differ in which of the two counts, so what we check might not be what an engine runs.
-func members(b []byte) ([]member, error) { return appendMembers(make([]member, 0, 8), b, nil) }
+// scanners are used again: what one has grown to hold is as much as the graphs themselves.
+var scanners = sync.Pool{New: func() any { return &scanner{seen: map[string]bool{}} }}
 
-// appendMembers is members into a list that may have been used before. names, unless nil, holds one copy of each name:
-// the nodes of a graph have few different ones.
-func appendMembers(list []member, b []byte, names map[string]string) ([]member, error) {
-	list = list[:0]
-	var seen map[string]bool // made when there are many; a few are quicker compared
-	i := skipSpace(b, 1)
-	for i < len(b) && b[i] != '}' {
-		end := valueEnd(b, i)
-		m := member{key: b[i:end], name: intern(names, b[i:end])}
-		i = skipSpace(b, skipSpace(b, end)+1) // over the colon
-		end = valueEnd(b, i)
-		m.value = json.RawMessage(b[i:end])
-		if len(list) == 16 {
-			seen = make(map[string]bool, max(64, cap(list)))
-			for _, m := range list {
-				seen[m.name] = true
-			}
+// scan reads the one value that doc is. It answers errNotJSON, errTooDeep, or which key comes twice.
+func (s *scanner) scan(doc []byte) (members span, err error) {
+	s.b, s.items, s.spaced = doc, s.items[:0], false
+	i, members, err := s.value(s.space(0), 0)
+	if err == nil && s.space(i) != len(doc) {
+		err = errNotJSON
+	}
+	return members, err
+}
+
+// release gives the scanner back. Nothing that it answered may be used after.
+func (s *scanner) release() {
+	s.b = nil
+	clear(s.seen)
+	scanners.Put(s)
+}
+
+func (s *scanner) value(i, depth int) (end int, members span, err error) {
+	if i >= len(s.b) {
+		return i, span{}, errNotJSON
+	}
+	switch s.b[i] {
+	case '{':
+		return s.object(i, depth)
+	case '[':
+		end, err = s.array(i, depth)
+		return end, span{}, err
+	}
+	end, ok := validValue(s.b, i, 1)
+	if !ok {
+		err = errNotJSON
+	}
+	return end, span{}, err
+}
+
+func (s *scanner) object(i, depth int) (end int, members span, err error) {
+	if depth >= maxOpen {
+		return i, span{}, errTooDeep
+	}
+	list := s.open[depth][:0]
+	if i = s.space(i + 1); s.at(i, '}') {
+		return i + 1, span{}, nil
+	}
+	for more := true; more; {
+		if !s.at(i, '"') {
+			return i, span{}, errNotJSON
 		}
-		if seen[m.name] || seen == nil && has(list, m.name) {
-			return nil, fmt.Errorf("the key %q appears twice in one object", shorten(m.name))
+		m := item{key: span{start: i}}
+		ok := false
+		if i, ok = validString(s.b, i); !ok {
+			return i, span{}, errNotJSON
 		}
-		if seen != nil {
-			seen[m.name] = true
+		m.key.end = i
+		if i = s.space(i); !s.at(i, ':') {
+			return i, span{}, errNotJSON
 		}
+		m.value.start = s.space(i + 1)
+		if i, m.members, err = s.value(m.value.start, depth+1); err != nil {
+			return i, span{}, err
+		}
+		m.value.end = i
 		list = append(list, m)
-		if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
-			i = skipSpace(b, i+1)
+		i, more = s.comma(i)
+	}
+	s.open[depth] = list
+	if !s.at(i, '}') {
+		return i, span{}, errNotJSON
+	}
+	if err := s.doubled(list); err != nil {
+		return i, span{}, err
+	}
+	members = span{len(s.items), len(s.items) + len(list)}
+	s.items = append(s.items, list...)
+	return i + 1, members, nil
+}
+
+func (s *scanner) array(i, depth int) (end int, err error) {
+	if depth >= maxOpen {
+		return i, errTooDeep
+	}
+	if i = s.space(i + 1); s.at(i, ']') {
+		return i + 1, nil
+	}
+	for more := true; more; {
+		if i, _, err = s.value(i, depth+1); err != nil {
+			return i, err
 		}
+		i, more = s.comma(i)
 	}
-	return list, nil
+	if !s.at(i, ']') {
+		return i, errNotJSON
+	}
+	return i + 1, nil
 }
 
-// intern is unquote with one copy of each string.
-func intern(names map[string]string, quoted []byte) string {
-	if names == nil || len(quoted) < 2 {
-		return unquote(quoted)
+// comma steps over a comma and what is blank around it.
+func (s *scanner) comma(i int) (next int, more bool) {
+	if i = s.space(i); !s.at(i, ',') {
+		return i, false
 	}
-	if s, ok := names[string(quoted)]; ok {
-		return s
-	}
-	s := unquote(quoted)
-	names[string(quoted)] = s
-	return s
+	return s.space(i + 1), true
 }
 
-// elements walks through an array's values. b must be valid JSON that starts with '['.
-func elements(b []byte) iter.Seq[json.RawMessage] {
-	return func(yield func(json.RawMessage) bool) {
-		i := skipSpace(b, 1)
-		for i < len(b) && b[i] != ']' {
-			end := valueEnd(b, i)
-			if !yield(json.RawMessage(b[i:end])) {
-				return
+func (s *scanner) at(i int, c byte) bool { return i < len(s.b) && s.b[i] == c }
+
+func (s *scanner) space(i int) int {
+	next := skipSpace(s.b, i)
+	s.spaced = s.spaced || next != i
+	return next
+}
+
+// doubled answers an error when a name comes twice.
+func (s *scanner) doubled(list []item) error {
+	if len(list) > fewKeys {
+		clear(s.seen)
+		for _, m := range list {
+			name := s.name(m)
+			if s.seen[name] {
+				return s.twice(m)
 			}
-			if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
-				i = skipSpace(b, i+1)
-			}
+			s.seen[name] = true
 		}
-	}
-}
-
-// inspect walks a whole valid value: no key twice anywhere, and nothing nested deeper than depth.
-func inspect(b []byte, depth int) error {
-	if len(b) == 0 || b[0] != '{' && b[0] != '[' {
 		return nil
 	}
-	if depth == 0 {
-		return fmt.Errorf("it is nested deeper than %d levels", maxDepth)
-	}
-	if b[0] == '[' {
-		for v := range elements(b) {
-			if err := inspect(v, depth-1); err != nil {
-				return err
+	escaped := false
+	for i, m := range list {
+		key := s.b[m.key.start:m.key.end]
+		escaped = escaped || bytes.IndexByte(key, '\\') >= 0
+		for _, other := range list[:i] {
+			if bytes.Equal(key, s.b[other.key.start:other.key.end]) || escaped && s.name(m) == s.name(other) {
+				return s.twice(m)
 			}
-		}
-		return nil
-	}
-	list, err := members(b)
-	if err != nil {
-		return err
-	}
-	for _, m := range list {
-		if err := inspect(m.value, depth-1); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// eachString calls fn for every string value within a valid value, keys left out.
+func (s *scanner) twice(m item) error {
+	return fmt.Errorf("the key %q appears twice in one object", shorten(strings.Clone(s.name(m))))
+}
+
+// name is a member's name; it may be a part of the document and is good for as long.
+func (s *scanner) name(m item) string { return viewed(s.b[m.key.start:m.key.end]) }
+
+// inspect holds a value against the rules that a graph's values follow. It says "not JSON", too.
+func inspect(b []byte) error {
+	s := scanners.Get().(*scanner)
+	defer s.release()
+	_, err := s.scan(b)
+	return err
+}
+
+// eachString calls fn for every string within a valid value, keys left out.
 func eachString(b []byte, fn func(string)) {
-	if len(b) == 0 {
-		return
-	}
-	switch b[0] {
-	case '"':
-		fn(unquote(b))
-	case '[':
-		for v := range elements(b) {
-			eachString(v, fn)
+	for i := 0; i < len(b); i++ {
+		if b[i] != '"' {
+			continue
 		}
-	case '{':
-		list, _ := members(b) // Parse refused doubled keys
-		for _, m := range list {
-			eachString(m.value, fn)
+		end := stringEnd(b, i)
+		if next := skipSpace(b, end); next >= len(b) || b[next] != ':' {
+			fn(unquote(b[i:end]))
 		}
+		i = end - 1
 	}
 }
 
@@ -132,32 +217,6 @@ func skipSpace(b []byte, i int) int {
 		i++
 	}
 	return i
-}
-
-// valueEnd is the index after the value that starts at i of valid JSON.
-func valueEnd(b []byte, i int) int {
-	for depth := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			i = stringEnd(b, i) - 1
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				return i + 1
-			} else if depth < 0 {
-				return i // a number or word ended by its container
-			}
-		case ',', ' ', '\t', '\n', '\r', ':':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(b)
 }
 
 // stringEnd is the index after the string whose opening quote is at i.
@@ -172,6 +231,17 @@ func stringEnd(b []byte, i int) int {
 	}
 	return len(b)
 }
+
+// viewed is unquote without a copy where there are no escapes: the string is a part of b, which must not change as long
+// as it is used.
+func viewed(b []byte) string {
+	if len(b) >= 2 && bytes.IndexByte(b, '\\') < 0 {
+		return view(b[1 : len(b)-1])
+	}
+	return unquote(b)
+}
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func unquote(b []byte) string {
 	if len(b) >= 2 && bytes.IndexByte(b, '\\') < 0 {
