@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Lift reads a JSON document to its end. rest is the document with the lifted strings replaced by their marks; it is
@@ -36,10 +37,15 @@ func (l *lifter) run() error {
 		if err != nil {
 			return err
 		}
-		n := 0
-		for n < len(w) && w[n] != '"' {
+		n, past := 0, false
+		for n < len(w) && w[n] != '"' && !past {
 			switch w[n] {
-			case '{', '}', '[', ']', ',':
+			case '{', '[':
+				if err := l.path.step(w[n]); err != nil {
+					return err
+				}
+				past = !l.leads()
+			case '}', ']', ',':
 				if err := l.path.step(w[n]); err != nil {
 					return err
 				}
@@ -50,14 +56,62 @@ func (l *lifter) run() error {
 			return err
 		}
 		l.in.advance(n)
-		if n == len(w) {
-			continue
+		switch {
+		case past:
+			err = l.skip()
+		case n < len(w):
+			l.in.advance(1) // the quote
+			err = l.value()
 		}
-		l.in.advance(1) // the quote
-		if err := l.value(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// leads reports whether a string to lift may stand within the bracket that was just opened.
+func (l *lifter) leads() bool {
+	return slices.ContainsFunc(l.o.Fields, func(f Field) bool { return l.path.leads(f.Path) })
+}
+
+// skip copies what the last bracket encloses, and the bracket that closes it. Most of a request is a graph, in which
+// nothing is lifted: only its strings and brackets are followed.
+func (l *lifter) skip() error {
+	depth, quoted, escaped := 1, false, false
+	for depth > 0 {
+		w, err := l.in.window()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n := 0
+		for n < len(w) && depth > 0 {
+			if quoted {
+				end, ended := stringEnd(w[n:], &escaped)
+				n += end
+				quoted = !ended
+				continue
+			}
+			switch w[n] {
+			case '"':
+				quoted = true
+			case '{', '[':
+				if depth++; len(l.path.stack)+depth > maxDepth+1 {
+					return errTooDeep()
+				}
+			case '}', ']':
+				depth--
+			}
+			n++
+		}
+		if err := l.keep(w[:n]); err != nil {
+			return err
+		}
+		l.in.advance(n)
+	}
+	return l.path.step('}')
 }
 
 // value handles a string whose opening quote was just read: a key, a string to lift, or any other.
@@ -105,14 +159,19 @@ func (l *lifter) copyString() error {
 
 // stringEnd is how much of w belongs to a string: up to and with its closing quote when that is in w.
 func stringEnd(w []byte, escaped *bool) (n int, ended bool) {
-	for i, c := range w {
-		switch {
-		case *escaped:
-			*escaped = false // an escaped quote ends nothing
-		case c == '\\':
-			*escaped = true
-		case c == '"':
+	i := 0
+	if *escaped && len(w) > 0 {
+		i, *escaped = 1, false // an escaped quote ends nothing
+	}
+	for ; i < len(w); i++ {
+		switch w[i] {
+		case '"':
 			return i + 1, true
+		case '\\':
+			if i++; i == len(w) {
+				*escaped = true
+				return i, false
+			}
 		}
 	}
 	return len(w), false

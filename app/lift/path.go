@@ -48,7 +48,7 @@ func (p *path) step(c byte) error {
 	switch c {
 	case '{', '[':
 		if len(p.stack) == maxDepth {
-			return errorf(Syntax, "", "the document is nested more than %d deep", maxDepth)
+			return errTooDeep()
 		}
 		p.stack = append(p.stack, level{object: c == '{', wantsKey: c == '{'})
 	case '}', ']':
@@ -62,6 +62,10 @@ func (p *path) step(c byte) error {
 		}
 	}
 	return nil
+}
+
+func errTooDeep() error {
+	return errorf(Syntax, "", "the document is nested more than %d deep", maxDepth)
 }
 
 func (p *path) top() *level {
@@ -108,16 +112,33 @@ func (p *path) matches(pattern []string) bool {
 		return false
 	}
 	for i, want := range pattern {
-		at := &p.stack[i]
-		if want == "*" {
-			if at.object {
-				return false
-			}
-		} else if !at.object || at.key != want {
+		if !p.stack[i].is(want) {
 			return false
 		}
 	}
 	return true
+}
+
+// leads reports whether a value at pattern may stand within the innermost bracket.
+func (p *path) leads(pattern []string) bool {
+	last := len(p.stack) - 1
+	if len(pattern) <= last || p.stack[last].object == (pattern[last] == "*") {
+		return false
+	}
+	for i := range last {
+		if !p.stack[i].is(pattern[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// is reports whether the level's current member is what a pattern has there: its key, or any element of a list.
+func (l *level) is(want string) bool {
+	if want == "*" {
+		return !l.object
+	}
+	return l.object && l.key == want
 }
 
 // field names the current value, which matches pattern.
