@@ -140,24 +140,19 @@ func remember(tx *gorm.DB, job models.Job, idem *models.Idempotency) error {
 
 // checkCaps refuses a job when its tenant's queue or the service's is full.
 func checkCaps(tx *gorm.DB, tenantID string, maxAll, maxTenant int) error {
-	if maxTenant > 0 {
-		var queued int
-		if err := tx.Raw(`SELECT COALESCE(SUM(queued), 0) FROM tenant_load WHERE tenant_id = ?`, tenantID).
-			Scan(&queued).Error; err != nil {
-			return err
-		}
-		if queued >= maxTenant {
-			return queueFull("you already have %d waiting jobs, the most allowed; try again when some have run", queued)
-		}
+	if maxTenant <= 0 && maxAll <= 0 {
+		return nil
 	}
-	if maxAll > 0 {
-		var queued int
-		if err := tx.Raw(`SELECT COALESCE(SUM(queued), 0) FROM tenant_load`).Scan(&queued).Error; err != nil {
-			return err
-		}
-		if queued >= maxAll {
-			return queueFull("the service's queue is full (%d waiting jobs); try again later", queued)
-		}
+	var all, own int
+	if err := tx.Raw(`SELECT COALESCE(SUM(queued), 0), COALESCE(SUM(CASE WHEN tenant_id = ? THEN queued END), 0) FROM tenant_load`, tenantID).
+		Row().Scan(&all, &own); err != nil {
+		return err
+	}
+	switch {
+	case maxTenant > 0 && own >= maxTenant:
+		return queueFull("you already have %d waiting jobs, the most allowed; try again when some have run", own)
+	case maxAll > 0 && all >= maxAll:
+		return queueFull("the service's queue is full (%d waiting jobs); try again later", all)
 	}
 	return nil
 }
