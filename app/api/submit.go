@@ -52,7 +52,7 @@ func (a *api) submit(c *fiber.Ctx) error {
 		return err
 	}
 	p := server.PrincipalOf(c)
-	sub.TenantID, sub.KeyID, sub.Origin, sub.IdempotencyKey = p.Tenant.ID, p.Key.ID, models.OriginAPI, key
+	sub.TenantID, sub.Tenant, sub.KeyID, sub.Origin, sub.IdempotencyKey = p.Tenant.ID, &p.Tenant, p.Key.ID, models.OriginAPI, key
 
 	ctx, done := a.call(c) // the body took its own time
 	defer done()

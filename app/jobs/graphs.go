@@ -3,7 +3,7 @@ package jobs
 import (
 	"bytes"
 	"container/list"
-	"crypto/sha256"
+	"hash/maphash"
 	"sync"
 
 	"comfyfleet/workflows"
@@ -13,62 +13,77 @@ import (
 // reading a graph is the dearest part of accepting it.
 const (
 	maxParsed      = 128
-	maxParsedBytes = 16 << 20 // of the graphs as sent; parsed they take about twice as much
+	maxParsedBytes = 16 << 20 // of the graphs as sent; parsed they take about three times as much
+	// doors is how many graphs are remembered that came once. Only one that comes again is kept: most that differ from
+	// each other in a seed never do.
+	doors = 1024
 )
 
-// parsedGraphs keeps the graphs that were parsed last, by their exact bytes. They are shared: who changes one clones it.
+// parsedGraphs keeps the graphs that came more than once lately, by their exact bytes. They are shared: who changes one
+// clones it.
 type parsedGraphs struct {
+	seed maphash.Seed
+
 	mu    sync.Mutex
-	byKey map[[sha256.Size]byte]*list.Element
+	byKey map[uint64]*list.Element
 	order list.List // of *parsedGraph, newest first
 	bytes int
+	once  [doors]uint64 // keys of graphs that came once, each at its own place
 }
 
 type parsedGraph struct {
-	key   [sha256.Size]byte
+	key   uint64
+	raw   []byte
 	graph *workflows.Graph
-	size  int
 }
 
-// parse is workflows.Parse. raw may change afterwards.
+func newParsedGraphs() *parsedGraphs {
+	return &parsedGraphs{seed: maphash.MakeSeed(), byKey: map[uint64]*list.Element{}}
+}
+
+// parse is workflows.Parse.
 func (p *parsedGraphs) parse(raw []byte) (*workflows.Graph, error) {
-	key := sha256.Sum256(raw)
-	if g := p.lookup(key); g != nil {
-		return g, nil
+	key := maphash.Bytes(p.seed, raw)
+	known, again := p.lookup(key, raw)
+	if known != nil {
+		return known, nil
 	}
-	g, err := workflows.Parse(bytes.Clone(raw)) // the graph keeps parts of it
-	if err != nil {
-		return nil, err
+	g, err := workflows.Parse(raw)
+	if err == nil && again {
+		p.keep(&parsedGraph{key, bytes.Clone(raw), g})
 	}
-	p.keep(&parsedGraph{key, g, len(raw)})
-	return g, nil
+	return g, err
 }
 
-func (p *parsedGraphs) lookup(key [sha256.Size]byte) *workflows.Graph {
+// lookup finds a graph; again says that it is not kept and came before.
+func (p *parsedGraphs) lookup(key uint64, raw []byte) (known *workflows.Graph, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.byKey[key]
 	if e == nil {
-		return nil
+		door := &p.once[key%doors]
+		again = *door == key
+		*door = key
+		return nil, again
 	}
-	p.order.MoveToFront(e)
-	return e.Value.(*parsedGraph).graph
+	if g := e.Value.(*parsedGraph); bytes.Equal(g.raw, raw) {
+		p.order.MoveToFront(e)
+		return g.graph, false
+	}
+	return nil, false // two graphs with one hash
 }
 
 func (p *parsedGraphs) keep(g *parsedGraph) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byKey == nil {
-		p.byKey = map[[sha256.Size]byte]*list.Element{}
-	}
 	if p.byKey[g.key] != nil {
 		return // a twin was quicker
 	}
 	p.byKey[g.key] = p.order.PushFront(g)
-	p.bytes += g.size
+	p.bytes += len(g.raw)
 	for p.order.Len() > maxParsed || p.bytes > maxParsedBytes {
 		oldest := p.order.Remove(p.order.Back()).(*parsedGraph)
 		delete(p.byKey, oldest.key)
-		p.bytes -= oldest.size
+		p.bytes -= len(oldest.raw)
 	}
 }

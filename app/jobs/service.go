@@ -48,7 +48,7 @@ type Service struct {
 	Config
 	hub       *hub
 	twins     keyedMutex
-	graphs    parsedGraphs
+	graphs    *parsedGraphs
 	defs      atomic.Pointer[workflows.Defs]
 	pauses    atomic.Pointer[Pauses]
 	estimator estimator
@@ -83,6 +83,7 @@ func New(c Config) *Service {
 	s := &Service{
 		Config:   c,
 		hub:      newHub(c.Now),
+		graphs:   newParsedGraphs(),
 		wake:     make(chan struct{}, 1),
 		arrived:  make(chan struct{}, 1),
 		onWorker: map[string][]held{},

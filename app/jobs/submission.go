@@ -25,8 +25,10 @@ const (
 // Submission is one parsed request to run a graph. Exactly one of Workflow and WorkflowID is set.
 type Submission struct {
 	TenantID string
-	KeyID    string
-	Origin   models.Origin
+	// Tenant is the tenant as its key was authorised, nil to read it: a submission needs its rules.
+	Tenant *models.Tenant
+	KeyID  string
+	Origin models.Origin
 
 	Workflow   json.RawMessage
 	WorkflowID string // slug, slug@3, slug@alias

@@ -151,7 +151,7 @@ func (d *draft) assets() []models.Asset {
 
 // compose makes the graph that will run: load, override, check.
 func (s *Service) compose(ctx context.Context, d *draft) (err error) {
-	if d.tenant, err = s.Store.Tenant(ctx, d.sub.TenantID); err != nil {
+	if d.tenant, err = s.tenant(ctx, d.sub); err != nil {
 		return err
 	}
 	if err := s.loadGraph(ctx, d, d.tenant); err != nil {
@@ -170,6 +170,13 @@ func (s *Service) compose(ctx context.Context, d *draft) (err error) {
 		return err
 	}
 	return workflows.Check(d.graph, s.NodeDefs())
+}
+
+func (s *Service) tenant(ctx context.Context, sub Submission) (models.Tenant, error) {
+	if sub.Tenant != nil {
+		return *sub.Tenant, nil
+	}
+	return s.Store.Tenant(ctx, sub.TenantID)
 }
 
 func (s *Service) loadGraph(ctx context.Context, d *draft, tenant models.Tenant) (err error) {
