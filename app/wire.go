@@ -180,7 +180,7 @@ func (svc *service) joinEdges(ctx context.Context) error {
 	return web.Register(svc.server, web.Deps{
 		Jobs: svc.jobs, Follow: web.FollowJobs(svc.jobs), Fleet: svc.fleet, People: svc.store, Tenants: svc.store,
 		Library: svc.store, Stats: &house{Store: svc.store, fleet: svc.fleet}, Deliveries: svc.store, Blobs: svc.blobs,
-		Throttle: auth.NewThrottle(now), Log: svc.log, Env: views.Env{Name: "production", Host: hostName()}, Version: version,
+		Throttle: auth.NewThrottle(now), Log: svc.log, Env: views.Env{Host: hostName()}, Version: version,
 		PublicURL: s.Public(s.Listen), Now: now, NewID: uuid.NewString,
 	})
 }

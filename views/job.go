@@ -35,15 +35,16 @@ type JobHead struct {
 
 // JobSummary is the first tab.
 type JobSummary struct {
-	ID       string
-	Live     *JobLive // while it is under way
-	Waiting  *Waiting // while it waits
-	Failure  *Failure
-	Title    string // "44.4 s, from request to result"
-	Trace    Trace
-	Phases   []PhaseLine
-	Attempts []AttemptLine
-	// AttemptsAside is "2 of at most 3".
+	ID        string
+	Live      *JobLive // while it is under way
+	Waiting   *Waiting // while it waits
+	Failure   *Failure
+	Title     string // "44.4 s, from request to result"
+	Trace     Trace
+	Phases    []PhaseLine
+	Attempts  []AttemptLine
+	GivenBack *Folded // attempts that never ran
+	// AttemptsAside is "2, at most 3 may fail".
 	AttemptsAside string
 	Log           *LogBox
 	Outputs       Outputs
@@ -90,6 +91,7 @@ type PhaseLine struct {
 	Value  string
 	Open   bool
 	Nodes  []NodeLine
+	Cached *Folded // nodes that took no time
 }
 
 // NodeLine is one node's time.
@@ -97,7 +99,7 @@ type NodeLine struct{ ID, Label, X, Width, Value string }
 
 // AttemptLine is one attempt.
 type AttemptLine struct {
-	State  string
+	State  State
 	Title  string
 	On     string
 	Link   string
@@ -160,13 +162,16 @@ type DeliveryLine struct {
 	URL      string
 	State    State
 	Attempts string
-	Next     string
+	Next     *Time // the next try, nil for none
 	Tries    []DeliveryTry
 	Again    Verb
 }
 
 // DeliveryTry is one try of a delivery.
-type DeliveryTry struct{ Number, At, Status, Latency, Error, Answer string }
+type DeliveryTry struct {
+	Number, Status, Latency, Error, Answer string
+	At                                     Time
+}
 
 // JSONView is a document to read and copy.
 type JSONView struct{ Title, Text, Download string }

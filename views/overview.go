@@ -17,6 +17,7 @@ type Overview struct {
 // Stat is one of the four numbers with its 24 hours.
 type Stat struct {
 	Label   string
+	Scope   string // the time that Value is of: "1 h"
 	Value   string
 	Unit    string
 	Compare string
@@ -37,9 +38,13 @@ type Strip struct {
 	Trace    Trace
 	Sampling string
 	Loading  string
+	Known    string // of what the shares are
 	// Hot tones the loading share.
 	Hot bool
 }
+
+// firstFrame makes a browser draw the first frame of a video that it only knows the length of.
+const firstFrame = "#t=0.01"
 
 // Attention is one thing that needs a decision, with the button that mends it.
 type Attention struct {

@@ -95,6 +95,7 @@ type RunResult struct {
 	Waiting *Waiting
 	Failure *Failure
 	Nodes   []RunNode
+	Quick   *Folded // nodes that took no time worth a line
 	Outputs Outputs
 	Again   string
 	Samples []Sample

@@ -37,7 +37,6 @@ type NavEntry struct{ Name, Label, Icon, URL string }
 
 // Env says which installation this is.
 type Env struct {
-	Name      string
 	Host      string
 	Simulated bool
 }

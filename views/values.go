@@ -124,8 +124,13 @@ type KV struct {
 	Code  bool
 	Link  string
 	Copy  bool
+	Whole string // what is copied when Value is only its beginning
+	Long  bool   // scrolls in a box of its own
 	State *State
 }
+
+// Folded is what is left out of a list until it is opened: "14 cached".
+type Folded struct{ ID, Label, Text string }
 
 // Empty is what stands where a list has nothing to show: nothing here, nothing matches, or could not be read.
 type Empty struct {
@@ -144,6 +149,7 @@ type Banner struct {
 	Bold  string
 	Text  string
 	Act   *Verb
+	Phone bool // only on phones
 }
 
 // LogLine is one line of a process's output. Engines write no times.

@@ -94,7 +94,7 @@ func (h *house) serve(t testing.TB, ln net.Listener) string {
 	s := server.New(context.Background(), server.Config{Log: log})
 	require.NoError(t, Register(s, Deps{
 		Jobs: h, Follow: h.follow, Fleet: h, People: h, Tenants: h, Library: houseLibrary{h}, Stats: h, Deliveries: h, Blobs: h.blobs,
-		Throttle: auth.NewThrottle(h.clock), Log: log, Env: views.Env{Name: "test", Host: "rack-1"}, Version: "0.0.0", PublicURL: base, Now: h.clock,
+		Throttle: auth.NewThrottle(h.clock), Log: log, Env: views.Env{Host: "rack-1"}, Version: "0.0.0", PublicURL: base, Now: h.clock,
 	}))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()

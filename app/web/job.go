@@ -39,8 +39,10 @@ func (w *Web) jobPage(c *fiber.Ctx) error {
 		live = "/live/jobs/" + id
 	case "graph":
 		p.Graph, p.Empty = w.graphTab(in)
+		live = "/live/jobs/" + id + "?tab=graph"
 	case "json":
 		p.JSON = jsonTab(in)
+		live = "/live/jobs/" + id + "?tab=json"
 	case "events":
 		if p.Events, err = w.eventLines(ctx, id); err != nil {
 			return err
@@ -51,6 +53,7 @@ func (w *Web) jobPage(c *fiber.Ctx) error {
 			return err
 		}
 		p.Empty = &views.Empty{Title: "No webhook", Text: "The job was submitted without a webhook_url, or it has not ended yet."}
+		live = "/live/jobs/" + id + "?tab=deliveries"
 	default:
 		return models.ErrNotFound("tab")
 	}
@@ -96,6 +99,9 @@ func (w *Web) jobInput(ctx context.Context, id string) (in jobInput, err error) 
 	}
 	if in.attempts, err = w.Jobs.Attempts(ctx, "", id); err != nil {
 		return in, err
+	}
+	for _, a := range in.attempts {
+		in.names.workers[a.Worker] = true // also one that is not configured any more
 	}
 	if in.outputs, err = w.Jobs.Outputs(ctx, "", id); err != nil {
 		return in, err
@@ -243,10 +249,14 @@ func (w *Web) eventLines(ctx context.Context, id string) ([]views.EventLine, err
 	if err != nil {
 		return nil, err
 	}
+	n, _, err := w.names(ctx)
+	if err != nil {
+		return nil, err
+	}
 	lines := make([]views.EventLine, 0, len(events))
 	for _, e := range events {
 		lines = append(lines, views.EventLine{
-			Rev: strconv.FormatInt(e.Rev, 10), At: moment(e.At, e.At.UTC().Format("15:04:05.000")), Kind: e.Kind, Message: e.Message, Worker: workerLabel(e.Worker),
+			Rev: strconv.FormatInt(e.Rev, 10), At: moment(e.At, e.At.UTC().Format("15:04:05.000")), Kind: e.Kind, Message: n.say(e.Message), Worker: workerLabel(e.Worker),
 			State: jobState(models.Job{State: e.State, Phase: e.Phase, Progress: models.Progress{Percent: e.Percent}}),
 		})
 	}
@@ -260,21 +270,29 @@ func (w *Web) deliveryLines(ctx context.Context, sent []models.Delivery, refused
 		if err != nil {
 			return nil, err
 		}
-		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: deliveryState(d), Attempts: plural(d.Attempts, "attempt"),
+		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: deliveryState(d), Attempts: triesWords(d.Attempts),
 			Again: views.Verb{Label: "Send again", Icon: "refresh-cw", Small: true, Post: "/deliveries/" + d.ID + "/again", Disabled: refused}}
 		if d.NextAt != nil {
-			l.Next = "next " + d.NextAt.UTC().Format(exactForm)
+			at := until(*d.NextAt, w.Now())
+			l.Next = &at
 		}
 		for _, t := range tries {
-			l.Tries = append(l.Tries, presentTry(t))
+			l.Tries = append(l.Tries, presentTry(t, w.Now()))
 		}
 		lines = append(lines, l)
 	}
 	return lines, nil
 }
 
-func presentTry(t models.DeliveryAttempt) views.DeliveryTry {
-	v := views.DeliveryTry{Number: strconv.Itoa(t.Number), At: t.At.UTC().Format(exactForm), Status: "no answer", Latency: strconv.FormatInt(t.LatencyMS, 10) + " ms",
+func triesWords(n int) string {
+	if n == 1 {
+		return "1 try"
+	}
+	return count(n) + " tries"
+}
+
+func presentTry(t models.DeliveryAttempt, now time.Time) views.DeliveryTry {
+	v := views.DeliveryTry{Number: strconv.Itoa(t.Number), At: since(t.At, now, " ago"), Status: "no answer", Latency: strconv.FormatInt(t.LatencyMS, 10) + " ms",
 		Error: t.Error, Answer: strings.ToValidUTF8(string(t.Answer), "\uFFFD")}
 	if t.Status > 0 {
 		v.Status = strconv.Itoa(t.Status)
@@ -293,7 +311,7 @@ func (w *Web) liveJob(c *fiber.Ctx) error {
 		ended := false // what has ended and was sent does not change any more
 		return func(ctx context.Context) ([]part, error) {
 			parts, err := w.frame(ctx, w.Fleet.Workers())
-			if err != nil || ended {
+			if err != nil || ended && tab != "deliveries" { // a delivery follows the end
 				return parts, err
 			}
 			in, err := w.jobInput(ctx, id)
@@ -303,9 +321,21 @@ func (w *Web) liveJob(c *fiber.Ctx) error {
 			ended = in.job.State.Final()
 			in.update, _ = feed.Latest()
 			parts = append(parts, box("job-head", views.JobHeading(presentHead(in))), box("job-verbs", views.VerbRow(jobVerbs(in.job.Job, refused))))
-			if tab == "events" {
+			switch tab {
+			case "":
+			case "events":
 				lines, err := w.eventLines(ctx, id)
 				return append(parts, box("job-events", views.EventTable(lines))), err
+			case "graph":
+				if g, _ := w.graphTab(in); g != nil {
+					parts = append(parts, box("job-graph", views.GraphDrawing(*g)))
+				}
+				return parts, nil
+			case "deliveries":
+				lines, err := w.deliveryLines(ctx, in.sent, refused)
+				return append(parts, box("job-deliveries", views.DeliveryList(lines))), err
+			default: // what the tab shows does not change; its frame does
+				return parts, nil
 			}
 			s := presentSummary(in)
 			return append(parts, box("job-time", views.JobTime(s)), box("job-out", views.JobOut(s)), box("job-why", views.JobWhy(s))), nil

@@ -55,7 +55,7 @@ func fleetLog(f Fleet, workers []models.Worker, each int) []views.LogLine {
 		if err != nil {
 			continue // a worker that never started has no log
 		}
-		shown := logLines(lines, w.Name)
+		shown := logLines(lines, workerLabel(w.Name))
 		for i := len(shown) - 1; i >= 0; i-- {
 			out = append(out, shown[i])
 		}

@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -92,7 +94,7 @@ func (w *Web) presentOverview(ctx context.Context, refused string) (views.Overvi
 	if err != nil {
 		return views.Overview{}, err
 	}
-	p := views.Overview{Stats: presentStats(day, oldest, now), Axis: hourAxis(now), Idle: "Nothing runs."}
+	p := views.Overview{Axis: hourAxis(now), Idle: "Nothing runs."}
 	byID := map[string]models.Job{}
 	for _, j := range running.Jobs {
 		byID[j.ID] = j
@@ -101,8 +103,9 @@ func (w *Web) presentOverview(ctx context.Context, refused string) (views.Overvi
 	spans := map[string][]models.Span{}
 	for _, x := range workers {
 		spans[x.Name] = w.Fleet.Spans(x.Name, now.Add(-time.Hour))
-		p.Strips = append(p.Strips, presentStrip(x, byID[x.ExecutingJobID], spans[x.Name], now))
+		p.Strips = append(p.Strips, presentStrip(x, byID[x.ExecutingJobID], n, spans[x.Name], now))
 	}
+	p.Stats = presentStats(day, busyShare(spans, now), oldest, now)
 	free, known := w.Blobs.Free(ctx)
 	p.Attention = attention(trouble{workers: workers, spans: spans, diskFree: free, diskKnown: known, pauses: w.Jobs.Paused(), day: day, refused: refused}, now)
 	p.Latest, err = w.latest(ctx, "", latestShown)
@@ -129,6 +132,7 @@ func (w *Web) latest(ctx context.Context, slug string, n int) ([]views.Shot, err
 			}
 		}
 	}
+	slices.SortStableFunc(shots, func(a, b views.Shot) int { return strings.Compare(b.Note.ISO, a.Note.ISO) })
 	return shots, nil
 }
 

@@ -3,7 +3,6 @@ package web
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,8 +55,9 @@ func presentSummary(in jobInput) views.JobSummary {
 	s := views.JobSummary{
 		ID: j.ID, Outputs: presentOutputs(in), Inputs: inputLines(in.payload), Media: inputMedia(in.payload),
 		Account: accountLines(in), Samples: samples(in.base, j, in.payload),
-		Attempts: attemptLines(in.attempts, in.now), AttemptsAside: fmt.Sprintf("%d of at most %d that may fail", j.Attempts, models.MaxFaults),
+		AttemptsAside: fmt.Sprintf("%d, at most %d may fail", j.Attempts, models.MaxFaults),
 	}
+	s.Attempts, s.GivenBack = attemptLines(in)
 	s.Title, s.Trace, s.Phases = timeline(in)
 	s.WhyTitle, s.Why = why(in)
 	switch {
@@ -65,7 +65,7 @@ func presentSummary(in jobInput) views.JobSummary {
 		s.Live = presentLive(in.job, in.update, in.now)
 		s.Outputs.Note = "They appear here as soon as they are stored."
 	case j.State == models.JobQueued:
-		s.Waiting = &views.Waiting{Position: positionWords(in.job), Reason: sentence(waitingWords(j))}
+		s.Waiting = &views.Waiting{Position: positionWords(in.job), Reason: sentence(in.names.waiting(j))}
 	case j.State != models.JobSucceeded:
 		s.Failure = presentFailure(j)
 		s.Outputs.Note = "There are none."
@@ -160,43 +160,52 @@ func nodeProblems(raw string) []views.NodeProblem {
 	return list
 }
 
-func attemptLines(attempts []models.Attempt, now time.Time) []views.AttemptLine {
-	var list []views.AttemptLine
-	for _, a := range slices.Backward(attempts) {
-		l := views.AttemptLine{Title: "Attempt " + strconv.Itoa(a.Number), On: workerLabel(a.Worker), Link: "/gpus/" + a.Worker, State: attemptState(a.State), Detail: a.Detail}
+// attemptLines are the job's attempts, newest first. Those that were given back before they ran do not count and are
+// folded.
+func attemptLines(in jobInput) (list []views.AttemptLine, folded *views.Folded) {
+	var back []string
+	for _, a := range slices.Backward(in.attempts) {
+		if a.State == models.AttemptReleased && a.StartedAt == nil {
+			back = append(back, strconv.Itoa(a.Number)+" on "+workerLabel(a.Worker))
+			continue
+		}
+		l := views.AttemptLine{Title: "Attempt " + strconv.Itoa(a.Number), On: workerLabel(a.Worker), Link: "/gpus/" + a.Worker, State: attemptState(in.job.Job, a.State), Detail: in.names.say(a.Detail)}
 		if a.PID > 0 {
 			l.Note = "pid " + strconv.Itoa(a.PID)
 		}
 		if a.State == models.AttemptReleased || a.State == models.AttemptStaging || a.State == models.AttemptStaged {
 			l.Note = strings.TrimSpace(string(a.State) + " " + l.Note)
 		}
-		if a.Cause != models.CauseNone && l.Detail == "" {
-			l.Detail = sentence(causeWords(string(a.Cause)))
+		if a.Cause != models.CauseNone && (l.Detail == "" || strings.HasPrefix(l.Detail, "stopped: ")) {
+			l.Detail = causeWords(string(a.Cause))
 		}
 		switch {
 		case a.StartedAt == nil:
 		case a.EndedAt != nil:
 			l.Value = tookText(a.EndedAt.Sub(*a.StartedAt))
 		default:
-			l.Value = clock(now.Sub(*a.StartedAt))
+			l.Value = clock(in.now.Sub(*a.StartedAt))
 		}
 		list = append(list, l)
 	}
-	return list
+	if len(back) > 0 {
+		folded = &views.Folded{ID: "given-back", Label: count(len(back)) + " more, given back before they ran", Text: "Attempts " + strings.Join(back, ", ") + ". They do not count."}
+	}
+	return list, folded
 }
 
-func attemptState(s models.AttemptState) string {
+func attemptState(j models.Job, s models.AttemptState) views.State {
 	switch s {
 	case models.AttemptSucceeded:
-		return "succeeded"
+		return views.State{Name: "succeeded"}
 	case models.AttemptFailed, models.AttemptLost:
-		return "failed"
+		return views.State{Name: "failed"}
 	case models.AttemptCanceled, models.AttemptReleased:
-		return "canceled"
+		return views.State{Name: "canceled"}
 	case models.AttemptExecuting, models.AttemptCollecting:
-		return "starting"
+		return jobState(j)
 	}
-	return "queued"
+	return views.State{Name: "queued"}
 }
 
 // keptLog is the log tail to show: the job's own, else that of the last attempt that kept one.
@@ -212,27 +221,25 @@ func keptLog(j models.Job, attempts []models.Attempt) (title string, lines []str
 	return "", nil
 }
 
-// labelled is a text of the fleet with the worker called as on every page.
-func labelled(text, worker string) string {
-	return regexp.MustCompile(`\b`+regexp.QuoteMeta(worker)+`\b`).ReplaceAllLiteralString(text, workerLabel(worker))
-}
-
 // why says why the job is where it is.
 func why(in jobInput) (title string, lines []views.WhyLine) {
 	j := in.job.Job
 	if j.State == models.JobQueued && j.Phase == models.PhaseWaiting {
 		title = "Why it waits"
-		lines = append(lines, views.WhyLine{State: "queued", Text: sentence(waitingWords(j))})
+		lines = append(lines, views.WhyLine{State: "queued", Text: sentence(in.names.waiting(j))})
 	} else if len(in.attempts) > 0 {
 		last := in.attempts[len(in.attempts)-1]
 		title = "Why " + workerLabel(last.Worker)
 		if last.PlacedBecause != "" {
-			lines = append(lines, views.WhyLine{State: "ok", Text: sentence(labelled(last.PlacedBecause, last.Worker))})
+			lines = append(lines, views.WhyLine{State: "ok", Text: sentence(in.names.say(last.PlacedBecause))})
 		}
 	}
-	for _, a := range in.attempts {
+	for i, a := range in.attempts {
+		if i == len(in.attempts)-1 && j.State.Final() {
+			break // there is no next place from which to keep it
+		}
 		if a.Cause.Fault() || a.Cause == models.CauseOOM {
-			lines = append(lines, views.WhyLine{State: "disabled", Mid: true, Text: fmt.Sprintf("%s is avoided: attempt %d ended there, %s.", workerLabel(a.Worker), a.Number, causeWords(string(a.Cause)))})
+			lines = append(lines, views.WhyLine{State: "disabled", Mid: true, Text: fmt.Sprintf("%s was avoided: attempt %d ended there, %s.", workerLabel(a.Worker), a.Number, causeWords(string(a.Cause)))})
 		}
 	}
 	return title, lines
@@ -260,12 +267,16 @@ func inputLines(p models.JobPayload) []views.KV {
 	return kvs
 }
 
+// longValue is the length in bytes from which a value scrolls in a box of its own.
+const longValue = 400
+
 func inputLine(key string, value json.RawMessage) views.KV {
 	kv := views.KV{Key: key, Value: string(value)}
 	var text string
 	if json.Unmarshal(value, &text) == nil {
 		kv.Value = text
 	}
+	kv.Long = len(kv.Value) > longValue
 	if strings.Contains(key, "seed") {
 		kv.Copy = true
 	}
@@ -293,19 +304,27 @@ func accountLines(in jobInput) []views.KV {
 		kvs = append(kvs, views.KV{Key: "Deadline", Value: j.DeadlineAt.UTC().Format(exactForm)})
 	}
 	if j.Metrics.GPUMS > 0 {
-		kvs = append(kvs, views.KV{Key: "Card time", Value: fmt.Sprintf("%.1f GPU-s", float64(j.Metrics.GPUMS)/1000)})
+		kvs = append(kvs, views.KV{Key: "Card time", Value: gpuSeconds(j.Metrics.GPUMS)})
 	}
 	if j.PromptID != "" {
-		kvs = append(kvs, views.KV{Key: "Prompt", Value: shortID(j.PromptID), Code: true})
+		kvs = append(kvs, views.KV{Key: "Prompt", Value: shortID(j.PromptID), Copy: true, Whole: j.PromptID})
 	}
 	if j.Metadata != "" {
-		kvs = append(kvs, views.KV{Key: "Metadata", Value: j.Metadata, Code: true})
+		kvs = append(kvs, views.KV{Key: "Metadata", Value: j.Metadata, Code: true, Long: len(j.Metadata) > longValue})
 	}
 	if len(in.sent) > 0 {
 		d := deliveryState(in.sent[len(in.sent)-1])
 		kvs = append(kvs, views.KV{Key: "Webhook", State: &d})
 	}
 	return kvs
+}
+
+// gpuSeconds is card time in seconds; what is small keeps a second digit, so that it is not shown as nothing.
+func gpuSeconds(ms int64) string {
+	if ms < 1000 {
+		return fmt.Sprintf("%.2f GPU-s", max(0.01, float64(ms)/1000))
+	}
+	return fmt.Sprintf("%.1f GPU-s", float64(ms)/1000)
 }
 
 func deliveryState(d models.Delivery) views.State {

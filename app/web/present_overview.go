@@ -12,8 +12,8 @@ import (
 	"comfyfleet/views"
 )
 
-// presentStats are the four numbers.
-func presentStats(d models.DayStats, oldest, now time.Time) []views.Stat {
+// presentStats are the four numbers. busy is the share of the last hour that the cards worked, -1 unknown.
+func presentStats(d models.DayStats, busy int, oldest, now time.Time) []views.Stat {
 	waiting := views.Quantity{Value: "–"}
 	if !oldest.IsZero() {
 		waiting = views.Quantity{Value: clock(now.Sub(oldest))}
@@ -25,19 +25,21 @@ func presentStats(d models.DayStats, oldest, now time.Time) []views.Stat {
 	stats := []views.Stat{
 		{Label: "Oldest waiting", Value: waiting.Value, Unit: waiting.Unit, URL: "/jobs?q=state:queued",
 			Spark: spark(d.Buckets, "Longest wait", func(b models.DayBucket) int64 { return b.OldestWaitMS }, msWords)},
-		{Label: "Queue wait, p90", Value: p90.Value, Unit: p90.Unit, URL: "/jobs", Compare: "24 h: " + msWords(d.WaitP90DayMS),
+		{Label: "Queue wait, p90", Scope: "1 h", Value: p90.Value, Unit: p90.Unit, URL: "/jobs", Compare: "24 h: " + msWords(d.WaitP90DayMS),
 			Spark: spark(d.Buckets, "Queue wait, p90", func(b models.DayBucket) int64 { return b.WaitP90MS }, msWords)},
-		{Label: "Failed", URL: "/jobs?q=state:failed", Value: "–",
+		{Label: "Failed", Scope: "24 h", URL: "/jobs?q=state:failed", Value: "–",
 			Spark: spark(d.Buckets, "Failed", func(b models.DayBucket) int64 { return int64(percent(int64(b.Failed), int64(b.Finished))) }, percentWords)},
-		{Label: "Cards busy", URL: "/gpus", Value: "–",
+		{Label: "Cards busy", Scope: "1 h", URL: "/gpus", Value: "–",
 			Spark: spark(d.Buckets, "Cards busy", func(b models.DayBucket) int64 { return int64(b.BusyPercent) }, percentWords)},
 	}
 	if d.Finished > 0 {
 		stats[2].Value, stats[2].Unit = strconv.FormatFloat(100*float64(d.Failed)/float64(d.Finished), 'f', 1, 64), "%"
 		stats[2].Compare = count(d.Failed) + " of " + count(d.Finished)
 	}
-	if d.BusyPercent >= 0 {
-		stats[3].Value, stats[3].Unit = strconv.Itoa(d.BusyPercent), "%"
+	if busy >= 0 {
+		stats[3].Value, stats[3].Unit = strconv.Itoa(busy), "%"
+	}
+	if d.BusyDayPercent >= 0 {
 		stats[3].Compare = "24 h: " + percentWords(int64(max(0, d.BusyDayPercent)))
 	}
 	return stats
@@ -86,13 +88,34 @@ func hourAxis(now time.Time) []string {
 	return append(axis, "now")
 }
 
-func presentStrip(w models.Worker, job models.Job, spans []models.Span, now time.Time) views.Strip {
-	shares := spanShares(spans, now)
+// busyShare is how much of the known part of the last hour all cards worked, in percent; -1 when nothing is known. What
+// runs counts as it goes: the stored figures know only what has ended.
+func busyShare(spans map[string][]models.Span, now time.Time) int {
+	var worked, known time.Duration
+	for _, list := range spans {
+		sums, all := spanSums(list, now)
+		worked += sums[models.SpanSampling] + sums[models.SpanLoading]
+		known += all
+	}
+	if known == 0 {
+		return -1
+	}
+	return percent(int64(worked), int64(known))
+}
+
+func presentStrip(w models.Worker, job models.Job, n names, spans []models.Span, now time.Time) views.Strip {
+	shares, known := spanShares(spans, now)
 	s := views.Strip{
 		Name: workerLabel(w.Name), URL: "/gpus/" + w.Name, State: workerState(w, job),
 		Trace:    hourTrace(spans, now, workerLabel(w.Name)+", last hour"),
 		Sampling: percentWords(int64(shares[models.SpanSampling])), Loading: percentWords(int64(shares[models.SpanLoading])),
-		Hot: shares[models.SpanLoading] >= hotLoading,
+		Hot: shares[models.SpanLoading] >= hotLoading, Known: "of the last hour",
+	}
+	if known < time.Hour-time.Second {
+		s.Known = "of the last " + clock(known) + ": nobody watched before"
+	}
+	if known == 0 {
+		s.Sampling, s.Loading = "–", "–"
 	}
 	switch {
 	case job.ID != "":
@@ -101,7 +124,7 @@ func presentStrip(w models.Worker, job models.Job, spans []models.Span, now time
 	case w.State == models.WorkerBackoff && len(w.Exits) > 0:
 		s.What = exitWords(newestExit(w))
 	default:
-		s.Note = w.Reason
+		s.Note = n.say(w.Reason)
 	}
 	return s
 }
@@ -136,6 +159,8 @@ func presentShot(j models.Job, o models.Output, now time.Time) (views.Shot, bool
 const (
 	// hotLoading is the share of an hour spent on loading models from which affinity is said to fail, in percent.
 	hotLoading = 30
+	// hotAfter is how much of a worker's time must be known to say so: the first jobs after a start all load.
+	hotAfter = 30 * time.Minute
 	// diskLow is how much room for outputs is too little.
 	diskLow = 10 << 30
 	// failedShare is the share of failed jobs of a day that needs a look, in percent, when at least failedLeast failed.
@@ -194,6 +219,7 @@ func attention(t trouble, now time.Time) []views.Attention {
 
 func workerTrouble(w models.Worker, spans []models.Span, refused string, now time.Time) (rank int, a views.Attention, ok bool) {
 	label := workerLabel(w.Name)
+	shares, known := spanShares(spans, now)
 	readLog := views.Verb{Label: "Read its log", Link: "/gpus/" + w.Name, Small: true}
 	switch {
 	case w.State == models.WorkerQuarantined:
@@ -203,8 +229,8 @@ func workerTrouble(w models.Worker, spans []models.Span, refused string, now tim
 		return 1, views.Attention{State: "backoff", Title: label + " is down and starts again by itself", Text: text, Act: readLog}, true
 	case w.Telemetry != nil && w.Telemetry.XID != 0:
 		return 2, views.Attention{State: "warn", Title: label + " reported a fault of the card", Text: fmt.Sprintf("XID %d since the driver loaded.", w.Telemetry.XID), Act: readLog}, true
-	case spanShares(spans, now)[models.SpanLoading] >= hotLoading:
-		return 4, views.Attention{State: "loading", Title: fmt.Sprintf("%s spends %d %% of its hour loading", label, spanShares(spans, now)[models.SpanLoading]),
+	case known >= hotAfter && shares[models.SpanLoading] >= hotLoading:
+		return 4, views.Attention{State: "loading", Title: fmt.Sprintf("%s spends %d %% of its hour loading", label, shares[models.SpanLoading]),
 			Text: "Several model sets share one card.", Act: views.Verb{Label: "Look at it", Link: "/gpus/" + w.Name, Small: true}}, true
 	case w.WantDrain:
 		return 5, views.Attention{State: "draining", Title: label + " is drained", Text: "It takes nothing new.",

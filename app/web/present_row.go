@@ -14,6 +14,7 @@ import (
 // names are what ids are called.
 type names struct {
 	tenants map[string]string
+	workers map[string]bool
 }
 
 func (n names) tenant(id string) string {
@@ -21,6 +22,31 @@ func (n names) tenant(id string) string {
 		return name
 	}
 	return shortID(id)
+}
+
+// say is a text of the fleet with its workers called as on every page: "sim1 was free" is "Sim 1 was free".
+func (n names) say(text string) string {
+	var b strings.Builder
+	word := func(r rune) bool { return r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+	for text != "" {
+		end := strings.IndexFunc(text, func(r rune) bool { return !word(r) })
+		if end < 0 {
+			end = len(text)
+		}
+		if n.workers[text[:end]] {
+			b.WriteString(workerLabel(text[:end]))
+		} else {
+			b.WriteString(text[:end])
+		}
+		text = text[end:]
+		next := strings.IndexFunc(text, word)
+		if next < 0 {
+			next = len(text)
+		}
+		b.WriteString(text[:next])
+		text = text[next:]
+	}
+	return b.String()
 }
 
 // workerLabel is how people call a worker: gpu0 is GPU 0, sim1 is Sim 1.
@@ -38,8 +64,8 @@ func workerLabel(name string) string {
 	return strings.ToUpper(letters[:1]) + letters[1:] + " " + digits
 }
 
-// workerMark is the short form for a column: the card's number, or the name of what is no card.
-func workerMark(name string) string { return strings.TrimPrefix(name, "gpu") }
+// workerMark is the short form for a column that is headed GPU: the card's number, or the name of what is no card.
+func workerMark(name string) string { return strings.TrimPrefix(workerLabel(name), "GPU ") }
 
 // jobState is a job's state as a glyph and a word.
 func jobState(j models.Job) views.State {
@@ -119,17 +145,17 @@ func presentRow(j models.Job, n names, result string, now time.Time) views.JobRo
 	case j.FinishedAt != nil:
 		r.Ran = took(j.FinishedAt.Sub(*j.StartedAt))
 	}
-	r.Detail, r.Plain = rowDetail(j, result)
+	r.Detail, r.Plain = rowDetail(j, n, result)
 	return r
 }
 
 // rowDetail is the progress, the reason or the result; plain when it is of the ordinary kind.
-func rowDetail(j models.Job, result string) (text string, plain bool) {
+func rowDetail(j models.Job, n names, result string) (text string, plain bool) {
 	switch j.State {
 	case models.JobRunning:
 		return nodeWords(j), true
 	case models.JobQueued:
-		return waitingWords(j), true
+		return n.waiting(j), true
 	case models.JobSucceeded:
 		return result, true
 	case models.JobFailed:
@@ -141,14 +167,15 @@ func rowDetail(j models.Job, result string) (text string, plain bool) {
 	return firstLine(j.Error), true
 }
 
-func waitingWords(j models.Job) string {
+// waiting is why a queued job waits.
+func (n names) waiting(j models.Job) string {
 	switch {
 	case j.Phase == models.PhaseStaged:
 		return "next on " + workerLabel(j.Worker)
 	case j.Phase == models.PhaseStaging:
 		return "goes to " + workerLabel(j.Worker)
 	case j.WaitingReason != "":
-		return j.WaitingReason
+		return n.say(j.WaitingReason)
 	}
 	return "waits for its turn"
 }
@@ -186,6 +213,10 @@ func causeWords(code string) string {
 		return "the engine forgot the prompt"
 	case models.CauseServerStop:
 		return "the server was stopped"
+	case models.CauseTakenBack:
+		return "it was given back before it ran"
+	case models.CauseDeadline:
+		return "it ran past its deadline"
 	}
 	return strings.ReplaceAll(code, "_", " ")
 }

@@ -144,7 +144,7 @@ func presentResult(in jobInput, refused string) views.RunResult {
 			r.For = &at
 		}
 	case j.State == models.JobQueued:
-		r.Waiting = &views.Waiting{Position: positionWords(in.job), Reason: sentence(waitingWords(j))}
+		r.Waiting = &views.Waiting{Position: positionWords(in.job), Reason: sentence(in.names.waiting(j))}
 		at := since(j.CreatedAt, in.now, "")
 		r.For = &at
 	case j.State != models.JobSucceeded:
@@ -160,34 +160,42 @@ func presentResult(in jobInput, refused string) views.RunResult {
 	}
 	if j.State.Final() {
 		r.Again = "/run/job/" + j.ID
-		r.Nodes = runNodes(in)
+		r.Nodes, r.Quick = runNodes(in)
 	} else {
 		r.Cancel = &views.Verb{Label: "Cancel", Icon: "ban", Kind: "danger", Small: true, Post: "/jobs/" + j.ID + "/cancel", Disabled: refused, TestID: "cancel"}
 	}
 	return r
 }
 
-// runNodes are the nodes of the attempt that ended the job, with their times.
-func runNodes(in jobInput) []views.RunNode {
+// quickNode is the time in ms below which a node is not worth a line.
+const quickNode = 20
+
+// runNodes are the nodes of the attempt that ended the job, with their times. Those that took none, cached or quick, are
+// folded.
+func runNodes(in jobInput) (list []views.RunNode, quick *views.Folded) {
 	if len(in.attempts) == 0 {
-		return nil
+		return nil, nil
 	}
 	failed := map[string]bool{}
 	for _, p := range nodeProblems(in.job.NodeErrors) {
 		failed[p.Node] = true
 	}
-	var list []views.RunNode
+	var folded []string
 	for _, n := range nodeTimes(in.attempts[len(in.attempts)-1]) {
 		r := views.RunNode{State: "ok", Title: n.Class, Note: "node " + n.Node, Value: tookText(millis(n.MS))}
 		switch {
 		case failed[n.Node]:
 			r.State = "failed"
-		case n.Cached:
-			r.Note, r.Value = r.Note+", cached", ""
+		case n.Cached || n.MS < quickNode:
+			folded = append(folded, n.Node+" "+n.Class)
+			continue
 		case n.Steps > 0:
 			r.Note += ", " + strconv.Itoa(n.Steps) + " steps"
 		}
 		list = append(list, r)
 	}
-	return list
+	if len(folded) > 0 {
+		quick = &views.Folded{ID: "quick-nodes", Label: plural(len(folded), "node") + " cached or done at once", Text: strings.Join(folded, ", ")}
+	}
+	return list, quick
 }

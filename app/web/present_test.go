@@ -129,10 +129,78 @@ func TestAnHourIsDrawnFromSpansThatMayReachBeyondIt(t *testing.T) {
 	}
 	trace := hourTrace(spans, now, "GPU 0")
 	assert.Equal(t, "GPU 0: sampling 50 %, loading 0 %, down 25 %", trace.Label)
-	assert.Equal(t, []views.Segment{{Class: "sampling", X: "0.00%", Width: "50.00%"}, {Class: "down", X: "75.00%", Width: "25.00%"}}, trace.Segments)
+	assert.Equal(t, []views.Segment{{Class: "sampling", X: "0.00%", Width: "50.00%"}, {Class: "idle", X: "50.00%", Width: "25.00%"}, {Class: "down", X: "75.00%", Width: "25.00%"}}, trace.Segments)
 }
 
-func TestACardWithoutADriverShowsDashesNotZeros(t *testing.T) {
+func TestSharesAreOfTheTimeThatSomebodyWatched(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	young := []models.Span{{From: now.Add(-4 * time.Minute), To: now.Add(-time.Minute), Kind: models.SpanSampling}, {From: now.Add(-time.Minute), Kind: models.SpanOff}}
+	shares, known := spanShares(young, now)
+	assert.Equal(t, 4*time.Minute, known)
+	assert.Equal(t, 75, shares[models.SpanSampling], "three of four minutes, not of sixty")
+	trace := hourTrace(young, now, "GPU 0")
+	assert.Equal(t, []views.Segment{{Class: "sampling", X: "93.33%", Width: "5.00%"}}, trace.Segments, "what is off or unknown stays blank")
+	assert.Contains(t, trace.Label, "as far as it is known")
+
+	s := presentStrip(models.Worker{Name: "gpu0", State: models.WorkerStopped}, models.Job{}, names{}, young, now)
+	assert.Equal(t, "75 %", s.Sampling)
+	assert.Contains(t, s.Known, "4:00")
+	s = presentStrip(models.Worker{Name: "gpu0", State: models.WorkerStopped}, models.Job{}, names{}, nil, now)
+	assert.Equal(t, "–", s.Sampling, "nothing known is not zero")
+
+	assert.Equal(t, 37, busyShare(map[string][]models.Span{"gpu0": young, "gpu1": {{From: now.Add(-4 * time.Minute), Kind: models.SpanIdle}}}, now))
+	assert.Equal(t, -1, busyShare(nil, now))
+}
+
+func TestTextsOfTheFleetCallWorkersByTheNameOnThePages(t *testing.T) {
+	n := names{workers: map[string]bool{"sim1": true, "gpu0": true}}
+	assert.Equal(t, "no card was free; it was next on Sim 1", n.say("no card was free; it was next on sim1"))
+	assert.Equal(t, "GPU 0: sim12 and my-sim1 stay", n.say("gpu0: sim12 and my-sim1 stay"))
+	assert.Empty(t, n.say(""))
+}
+
+func TestWhatTookNoTimeIsFolded(t *testing.T) {
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	end := start.Add(2 * time.Second)
+	times := []models.NodeTime{{Node: "4", Class: "CheckpointLoaderSimple", Cached: true}, {Node: "5", Class: "EmptyLatentImage", Cached: true}, {Node: "3", Class: "KSampler", MS: 1900, Steps: 20}, {Node: "8", Class: "Note", MS: 3}}
+	in := jobInput{now: end, job: jobs.View{Job: models.Job{State: models.JobSucceeded, CreatedAt: start, FinishedAt: &end, Attempts: 1}}}
+	in.attempts = []models.Attempt{
+		{Number: 1, Worker: "sim0", State: models.AttemptReleased, Cause: models.CauseTakenBack},
+		{Number: 2, Worker: "sim1", State: models.AttemptSucceeded, StartedAt: &start, EndedAt: &end, ExecMS: 2000, NodeTimes: string(mustJSON(times))},
+	}
+	_, _, phases := timeline(in)
+	ran := phases[len(phases)-1]
+	require.NotNil(t, ran.Cached)
+	assert.Equal(t, "2 cached", ran.Cached.Label)
+	assert.Equal(t, "4 CheckpointLoaderSimple, 5 EmptyLatentImage", ran.Cached.Text)
+	require.Len(t, ran.Nodes, 2)
+
+	nodes, quick := runNodes(in)
+	require.Len(t, nodes, 1)
+	assert.Equal(t, "KSampler", nodes[0].Title)
+	assert.Equal(t, "3 nodes cached or done at once", quick.Label)
+
+	attempts, back := attemptLines(in)
+	require.Len(t, attempts, 1, "what never ran is folded")
+	assert.Equal(t, "Attempt 2", attempts[0].Title)
+	assert.Contains(t, back.Text, "1 on Sim 0")
+}
+
+func TestACardNamesTheModelsThatFillIt(t *testing.T) {
+	var files []models.ResidentModel
+	for i := range 7 {
+		files = append(files, models.ResidentModel{File: string(rune('a' + i)), Size: int64(i)})
+	}
+	big, more := biggest(files, heldShown)
+	require.Len(t, big, heldShown)
+	assert.Equal(t, "g", big[0].File)
+	assert.Equal(t, 3, more)
+	big, more = biggest(files[:5], heldShown)
+	assert.Len(t, big, 5, "one more is shown, not counted")
+	assert.Zero(t, more)
+}
+
+func TestACardOfWhichNothingIsKnownShowsDashesNotZeros(t *testing.T) {
 	c := presentCard(cardInput{worker: models.Worker{Name: "sim0", Kind: models.WorkerSimulated, State: models.WorkerReady}, now: time.Unix(0, 0)})
 	for _, m := range c.Meters {
 		assert.Empty(t, m.Quantity.Value, m.Label)

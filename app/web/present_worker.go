@@ -1,7 +1,9 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,20 +67,33 @@ type cardInput struct {
 	now     time.Time
 }
 
+// heldShown is how many model files a card names.
+const heldShown = 4
+
+// biggest are the n largest of the files, largest first, and how many are left.
+func biggest(files []models.ResidentModel, n int) (big []models.ResidentModel, more int) {
+	big = slices.SortedStableFunc(slices.Values(files), func(a, b models.ResidentModel) int { return cmp.Compare(b.Size, a.Size) })
+	if len(big) <= n+1 {
+		return big, 0
+	}
+	return big[:n], len(big) - n
+}
+
 // presentCard is one worker.
 func presentCard(in cardInput) views.GPUCard {
 	w := in.worker
 	c := views.GPUCard{
 		Name: w.Name, Label: workerLabel(w.Name), URL: "/gpus/" + w.Name, Facts: workerFacts(w), State: workerState(w, in.job),
-		Meters: meters(w), Memory: memory(w), Hour: hourTrace(in.spans, in.now, workerLabel(w.Name)+", last hour"), Foot: foot(w, in.now),
+		Meters: meters(in), Memory: memory(w), Hour: hourTrace(in.spans, in.now, workerLabel(w.Name)+", last hour"), Foot: foot(w, in.now),
 	}
-	c.Hour.Class = "hourstrip"
+	c.Hour.Class += " hourstrip"
 	if in.job.ID != "" && w.State.Up() {
 		c.Job = cardJob(in)
 	} else {
 		c.Notice = notice(w, in.now)
 	}
-	for _, m := range w.Models[:min(len(w.Models), 5)] {
+	held, more := biggest(w.Models, heldShown)
+	for _, m := range held {
 		h := views.HeldModel{File: m.File, Used: clock(in.now.Sub(m.LastUsed)) + " ago"}
 		if m.Size > 0 {
 			h.Size = size(m.Size)
@@ -88,8 +103,11 @@ func presentCard(in cardInput) views.GPUCard {
 		}
 		c.Held = append(c.Held, h)
 	}
-	if len(c.Held) == 0 {
+	switch {
+	case len(c.Held) == 0:
 		c.Held = []views.HeldModel{{File: "No model resident"}}
+	case more > 0:
+		c.Held = append(c.Held, views.HeldModel{File: plural(more, "smaller file")})
 	}
 	c.Verbs, c.More = workerVerbs(w, in.refused)
 	return c
@@ -195,8 +213,12 @@ func exitWords(e models.WorkerExit) string {
 	return how
 }
 
-// meters are the readings of a card. Without a driver they are dashes: no telemetry is not zero.
-func meters(w models.Worker) []views.Meter {
+// meters are the readings of a card. Without a driver they are what we know ourselves: no telemetry is not zero.
+func meters(in cardInput) []views.Meter {
+	w := in.worker
+	if w.Telemetry == nil {
+		return ownMeters(in)
+	}
 	m := []views.Meter{{Label: "Busy"}, {Label: "Heat"}, {Label: "Power"}, {Label: "RSS"}}
 	if t := w.Telemetry; t != nil {
 		m[0].Quantity = views.Quantity{Value: strconv.Itoa(t.GPUUtil), Unit: "%"}
@@ -209,6 +231,20 @@ func meters(w models.Worker) []views.Meter {
 	}
 	if w.RSS > 0 {
 		m[3].Quantity = sizeOf(w.RSS)
+	}
+	return m
+}
+
+// ownMeters are the shares of the worker's hour and its process's memory; a dash is what is not known yet.
+func ownMeters(in cardInput) []views.Meter {
+	m := []views.Meter{{Label: "Sampling"}, {Label: "Loading"}, {Label: "Idle"}, {Label: "RSS"}}
+	if shares, known := spanShares(in.spans, in.now); known > 0 {
+		for i, kind := range []models.SpanKind{models.SpanSampling, models.SpanLoading, models.SpanIdle} {
+			m[i].Quantity = views.Quantity{Value: strconv.Itoa(shares[kind]), Unit: "%"}
+		}
+	}
+	if in.worker.RSS > 0 {
+		m[3].Quantity = sizeOf(in.worker.RSS)
 	}
 	return m
 }
@@ -256,9 +292,9 @@ func foot(w models.Worker, now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// hourTrace draws spans over the hour before now.
+// hourTrace draws spans over the hour before now. What nobody saw, and what nobody wanted, stays blank.
 func hourTrace(spans []models.Span, now time.Time, label string) views.Trace {
-	t := views.Trace{}
+	t := views.Trace{Class: "hour"}
 	from := now.Add(-time.Hour)
 	for _, s := range spans {
 		class := spanClass(s.Kind)
@@ -277,23 +313,39 @@ func hourTrace(spans []models.Span, now time.Time, label string) views.Trace {
 			Class: class, X: share(start.Sub(from).Hours()), Width: share(to.Sub(start).Hours()),
 		})
 	}
-	sums := spanShares(spans, now)
+	sums, known := spanShares(spans, now)
+	if known < time.Hour {
+		label += " as far as it is known"
+	}
 	t.Label = fmt.Sprintf("%s: sampling %d %%, loading %d %%, down %d %%", label, sums[models.SpanSampling], sums[models.SpanLoading], sums[models.SpanDown])
 	return t
 }
 
-// spanClass is how a span is drawn; "" is the strip's own ground.
+// spanClass is how a span is drawn; "" is not at all.
 func spanClass(kind models.SpanKind) string {
 	switch kind {
-	case models.SpanSampling, models.SpanLoading, models.SpanDown:
-		return string(kind)
+	case models.SpanOff:
+		return ""
+	case models.SpanCollecting: // the card itself rests
+		return models.SpanIdle
 	}
-	return ""
+	return kind
 }
 
-// spanShares are percentages of the last hour by kind.
-func spanShares(spans []models.Span, now time.Time) map[models.SpanKind]int {
-	sums := map[models.SpanKind]time.Duration{}
+// spanShares are percentages by kind of the part of the last hour that the spans tell of, and how long that is: of a
+// server that started a minute ago, a minute. Of an hour nobody saw, busy cards would be nearly idle.
+func spanShares(spans []models.Span, now time.Time) (shares map[models.SpanKind]int, known time.Duration) {
+	sums, known := spanSums(spans, now)
+	shares = map[models.SpanKind]int{}
+	for k, d := range sums {
+		shares[k] = percent(int64(d), int64(known))
+	}
+	return shares, known
+}
+
+// spanSums are the times by kind within the last hour, and all together.
+func spanSums(spans []models.Span, now time.Time) (sums map[models.SpanKind]time.Duration, known time.Duration) {
+	sums = map[models.SpanKind]time.Duration{}
 	from := now.Add(-time.Hour)
 	for _, s := range spans {
 		to := s.To
@@ -306,11 +358,8 @@ func spanShares(spans []models.Span, now time.Time) map[models.SpanKind]int {
 		}
 		if to.After(start) {
 			sums[s.Kind] += to.Sub(start)
+			known += to.Sub(start)
 		}
 	}
-	out := map[models.SpanKind]int{}
-	for k, d := range sums {
-		out[k] = percent(int64(d), int64(time.Hour))
-	}
-	return out
+	return sums, known
 }

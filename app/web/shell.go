@@ -27,7 +27,7 @@ func (w *Web) shell(c *fiber.Ctx, title, nav, live string) (views.Shell, error) 
 		Title: title, Nav: nav, Status: status, Env: env, LiveURL: live,
 		Email: p.operator.Email, Role: string(p.operator.Role), CSRF: p.session.CSRF,
 		Theme: themeOf(c), Version: w.Version,
-		Banners: banners(workers, w.Jobs.Paused(), w.Demo, refusal(p.operator.Role)),
+		Banners: banners(nav, workers, w.Jobs.Paused(), w.Demo, refusal(p.operator.Role)),
 	}, nil
 }
 
@@ -39,8 +39,9 @@ func refusal(role models.Role) string {
 	return fmt.Sprintf("Your role is %s. An operator or admin can do this.", role)
 }
 
-// banners say what is not as usual on every page.
-func banners(workers []models.Worker, p jobs.Pauses, demo, refused string) []views.Banner {
+// banners say what is not as usual on every page. That workers are simulated is said at length where a reader comes in;
+// elsewhere the mark at the top says it, and on phones, which have no room for it, the banner.
+func banners(nav string, workers []models.Worker, p jobs.Pauses, demo, refused string) []views.Banner {
 	var list []views.Banner
 	if n := countWorkers(workers, models.Worker.Simulated); n > 0 {
 		switch {
@@ -49,7 +50,7 @@ func banners(workers []models.Worker, p jobs.Pauses, demo, refused string) []vie
 		case demo == "":
 			demo = plural(n, "simulated worker") + " stand in for cards; their pictures carry the mark."
 		}
-		list = append(list, views.Banner{ID: "banner-sim", State: "warn", Bold: "Simulated.", Text: demo})
+		list = append(list, views.Banner{ID: "banner-sim", State: "warn", Bold: "Simulated.", Text: demo, Phone: nav != "overview" && nav != "run"})
 	}
 	resume := func(what string) *views.Verb {
 		return &views.Verb{Label: "Resume", Post: "/pause/" + what + "?to=off", Small: true, Disabled: refused}
@@ -169,15 +170,18 @@ func cardsClause(workers []models.Worker) views.Clause {
 	return c
 }
 
-// names looks up what tenants are called.
+// names looks up what tenants and workers are called.
 func (w *Web) names(ctx context.Context) (names, []models.Tenant, error) {
 	tenants, err := w.Tenants.Tenants(ctx)
 	if err != nil {
 		return names{}, nil, err
 	}
-	n := names{tenants: map[string]string{}}
+	n := names{tenants: map[string]string{}, workers: map[string]bool{}}
 	for _, t := range tenants {
 		n.tenants[t.ID] = t.Name
+	}
+	for _, x := range w.Fleet.Workers() {
+		n.workers[x.Name] = true
 	}
 	return n, tenants, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"comfyfleet/models"
@@ -17,6 +18,7 @@ type stretch struct {
 	from               time.Time
 	length             time.Duration
 	nodes              []views.NodeLine
+	cached             *views.Folded
 }
 
 // timeline is a job's time from request to result: a strip, and a line for each part.
@@ -31,10 +33,10 @@ func timeline(in jobInput) (title string, trace views.Trace, lines []views.Phase
 	if !j.State.Final() {
 		title = "So far"
 	}
-	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: "committed before the answer", Value: j.CreatedAt.UTC().Format("15:04:05")})
+	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: j.CreatedAt.UTC().Format("15:04:05 MST") + ", committed before the answer"})
 	trace = views.Trace{Class: "tall", Label: "From request to result:"}
 	for _, s := range stretches(in, end) {
-		lines = append(lines, views.PhaseLine{Key: s.key, Label: s.label, Detail: s.detail, Value: tookText(s.length), Nodes: s.nodes, Open: s.key == "executed"})
+		lines = append(lines, views.PhaseLine{Key: s.key, Label: s.label, Detail: s.detail, Value: tookText(s.length), Nodes: s.nodes, Cached: s.cached, Open: s.key == "executed"})
 		trace.Label += " " + s.label + " " + tookText(s.length)
 		if total > 0 && s.length > 0 {
 			trace.Segments = append(trace.Segments, views.Segment{
@@ -69,7 +71,7 @@ func stretches(in jobInput, end time.Time) []stretch {
 		at = stop
 	}
 	if wait := end.Sub(at); wait > 0 && (j.State == models.JobQueued || len(list) == 0) {
-		list = append(list, stretch{key: "waited", label: "Waited", detail: waitingDetail(j), from: at, length: wait})
+		list = append(list, stretch{key: "waited", label: "Waited", detail: waitingDetail(in), from: at, length: wait})
 	}
 	return list
 }
@@ -81,9 +83,9 @@ func waitedWords(in jobInput, a models.Attempt) string {
 	return "in the queue"
 }
 
-func waitingDetail(j models.Job) string {
-	if j.State == models.JobQueued {
-		return waitingWords(j)
+func waitingDetail(in jobInput) string {
+	if j := in.job.Job; j.State == models.JobQueued {
+		return in.names.waiting(j)
 	}
 	return ""
 }
@@ -104,7 +106,12 @@ func worked(in jobInput, a models.Attempt, stop time.Time) []stretch {
 	if a.LoadMS > 0 {
 		add(stretch{key: "loaded", label: "Loaded", detail: "models", length: millis(a.LoadMS), nodes: nodeLines(times, func(n models.NodeTime) int64 { return n.LoadMS })})
 	}
-	add(stretch{key: "executed", label: "Executed", detail: plural(len(times), "node"), length: millis(a.ExecMS), nodes: nodeLines(times, func(n models.NodeTime) int64 { return n.MS - n.LoadMS })})
+	ran := stretch{key: "executed", label: "Executed", detail: plural(len(times), "node"), length: millis(a.ExecMS), cached: cachedNodes(times)}
+	ran.nodes = nodeLines(times, func(n models.NodeTime) int64 { return n.MS - n.LoadMS })
+	if len(times) == 0 {
+		ran.detail = "no node finished"
+	}
+	add(ran)
 	if a.CollectMS > 0 {
 		var bytes int64
 		for _, o := range in.outputs {
@@ -124,6 +131,20 @@ func nodeTimes(a models.Attempt) []models.NodeTime {
 	return times
 }
 
+// cachedNodes folds the nodes whose results the engine still had: they took no time. nil for none.
+func cachedNodes(times []models.NodeTime) *views.Folded {
+	var list []string
+	for _, n := range times {
+		if n.Cached {
+			list = append(list, n.Node+" "+n.Class)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return &views.Folded{ID: "cached-nodes", Label: count(len(list)) + " cached", Text: strings.Join(list, ", ")}
+}
+
 // nodeLines draws nodes side by side over the attempt's time. Nodes for which ms says zero are left out.
 func nodeLines(times []models.NodeTime, ms func(models.NodeTime) int64) []views.NodeLine {
 	var whole int64
@@ -133,16 +154,13 @@ func nodeLines(times []models.NodeTime, ms func(models.NodeTime) int64) []views.
 	var list []views.NodeLine
 	for _, n := range times {
 		took := ms(n)
-		if took <= 0 && !n.Cached || whole == 0 {
+		if took <= 0 || whole == 0 || n.Cached {
 			continue
 		}
 		l := views.NodeLine{ID: n.Node, Label: n.Class, Value: tookText(millis(took)),
 			X: share(float64(n.StartMS) / float64(whole)), Width: share(max(0.004, float64(took)/float64(whole)))}
 		if n.Steps > 0 {
 			l.Label += " " + strconv.Itoa(n.Steps) + " steps"
-		}
-		if n.Cached {
-			l.Label, l.Value = l.Label+", cached", "0 s"
 		}
 		list = append(list, l)
 	}

@@ -36,7 +36,7 @@ func (w *Web) gpusPage(c *fiber.Ctx) error {
 		return send(c, views.GPUsPage(props))
 	}
 	if countWorkers(workers, func(w models.Worker) bool { return w.Telemetry != nil }) == 0 {
-		props.NoTelemetry = "No telemetry: there is no NVIDIA driver here, so load, heat and power are unknown."
+		props.NoTelemetry = "No telemetry: there is no NVIDIA driver here, so heat and power are unknown. The shares are of the last hour."
 	}
 	props.Verbs = []views.Verb{drainAllVerb(workers, refused)}
 	return send(c, views.GPUsPage(props))
@@ -215,7 +215,7 @@ func wishes(x models.Worker) string {
 }
 
 func processLines(x models.Worker) []views.KV {
-	kvs := []views.KV{{Key: "Kind", Value: string(x.Kind)}}
+	kvs := []views.KV{{Key: "Kind", Value: string(x.Kind)}, {Key: "In commands", Value: x.Name, Copy: true}}
 	if x.PID > 0 {
 		kvs = append(kvs, views.KV{Key: "Pid", Value: strconv.Itoa(x.PID), Code: true})
 	} else {
