@@ -61,7 +61,10 @@ type Memory struct {
 }
 
 // HeldModel is one model file that a worker probably holds.
-type HeldModel struct{ File, Size, Used string }
+type HeldModel struct {
+	File, Size, Used string
+	Rest             bool // stands for the files that are not named
+}
 
 // Worker is one worker's page.
 type Worker struct {

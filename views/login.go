@@ -14,7 +14,10 @@ type Login struct {
 
 // ErrorPage says that a page could not be shown.
 type ErrorPage struct {
-	Status string
-	Empty  Empty
-	Theme  string
+	Status  string
+	Empty   Empty
+	Theme   string
+	Env     Env
+	Version string
+	Field   []Trace
 }

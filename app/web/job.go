@@ -270,11 +270,11 @@ func (w *Web) deliveryLines(ctx context.Context, sent []models.Delivery, refused
 		if err != nil {
 			return nil, err
 		}
-		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: deliveryState(d), Attempts: triesWords(d.Attempts),
+		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: deliveryState(d), Attempts: deliveryState(d).Word + " after " + triesWords(d.Attempts),
 			Again: views.Verb{Label: "Send again", Icon: "refresh-cw", Small: true, Post: "/deliveries/" + d.ID + "/again", Disabled: refused}}
 		if d.NextAt != nil {
 			at := until(*d.NextAt, w.Now())
-			l.Next = &at
+			l.Next, l.Attempts = &at, l.Attempts+", the next in "
 		}
 		for _, t := range tries {
 			l.Tries = append(l.Tries, presentTry(t, w.Now()))

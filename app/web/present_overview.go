@@ -40,7 +40,10 @@ func presentStats(d models.DayStats, busy int, oldest, now time.Time) []views.St
 		stats[3].Value, stats[3].Unit = strconv.Itoa(busy), "%"
 	}
 	if d.BusyDayPercent >= 0 {
-		stats[3].Compare = "24 h: " + percentWords(int64(max(0, d.BusyDayPercent)))
+		stats[3].Compare = "24 h: " + percentWords(int64(d.BusyDayPercent))
+		if d.BusyDayPercent == 0 && d.Finished > 0 {
+			stats[3].Compare = "24 h: under 1 %"
+		}
 	}
 	return stats
 }

@@ -107,7 +107,7 @@ func presentCard(in cardInput) views.GPUCard {
 	case len(c.Held) == 0:
 		c.Held = []views.HeldModel{{File: "No model resident"}}
 	case more > 0:
-		c.Held = append(c.Held, views.HeldModel{File: plural(more, "smaller file")})
+		c.Held = append(c.Held, views.HeldModel{File: count(more) + " more files", Rest: true})
 	}
 	c.Verbs, c.More = workerVerbs(w, in.refused)
 	return c
@@ -239,8 +239,8 @@ func meters(in cardInput) []views.Meter {
 func ownMeters(in cardInput) []views.Meter {
 	m := []views.Meter{{Label: "Sampling"}, {Label: "Loading"}, {Label: "Idle"}, {Label: "RSS"}}
 	if shares, known := spanShares(in.spans, in.now); known > 0 {
-		for i, kind := range []models.SpanKind{models.SpanSampling, models.SpanLoading, models.SpanIdle} {
-			m[i].Quantity = views.Quantity{Value: strconv.Itoa(shares[kind]), Unit: "%"}
+		for i, share := range []int{shares[models.SpanSampling], shares[models.SpanLoading], shares[models.SpanIdle] + shares[models.SpanCollecting]} {
+			m[i].Quantity = views.Quantity{Value: strconv.Itoa(share), Unit: "%"}
 		}
 	}
 	if in.worker.RSS > 0 {

@@ -58,11 +58,14 @@ func (w *Web) errorPage(c *fiber.Ctx, p server.Problem) error {
 	}
 	setPolicy(c)
 	text := sentence(p.Detail)
+	if p.Code == "no_such_path" { // its detail is for callers of the API
+		text = "There is no page at " + c.Path() + "."
+	}
 	if p.Status >= 500 {
 		text += " Running jobs go on. Request " + p.RequestID + "."
 	}
 	return send(c, views.ErrorDocument(views.ErrorPage{
-		Status: strconv.Itoa(p.Status), Theme: themeOf(c),
+		Status: strconv.Itoa(p.Status), Theme: themeOf(c), Env: w.Env, Version: w.Version, Field: traceField(),
 		Empty: views.Empty{Title: titleOf(p), Text: text, Failed: p.Status >= 500, Acts: []views.Verb{
 			{Label: "Overview", Link: "/overview", Icon: "gauge"}, {Label: "Jobs", Link: "/jobs", Icon: "list-checks"},
 		}},
@@ -72,7 +75,7 @@ func (w *Web) errorPage(c *fiber.Ctx, p server.Problem) error {
 func titleOf(p server.Problem) string {
 	switch p.Status {
 	case fiber.StatusNotFound:
-		return "There is no such page or thing"
+		return "Nothing is here"
 	case fiber.StatusForbidden:
 		return "Not allowed"
 	case fiber.StatusServiceUnavailable:

@@ -33,7 +33,7 @@ func timeline(in jobInput) (title string, trace views.Trace, lines []views.Phase
 	if !j.State.Final() {
 		title = "So far"
 	}
-	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: j.CreatedAt.UTC().Format("15:04:05 MST") + ", committed before the answer"})
+	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: "at " + j.CreatedAt.UTC().Format("15:04:05 MST")})
 	trace = views.Trace{Class: "tall", Label: "From request to result:"}
 	for _, s := range stretches(in, end) {
 		lines = append(lines, views.PhaseLine{Key: s.key, Label: s.label, Detail: s.detail, Value: tookText(s.length), Nodes: s.nodes, Cached: s.cached, Open: s.key == "executed"})

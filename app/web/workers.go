@@ -36,7 +36,7 @@ func (w *Web) gpusPage(c *fiber.Ctx) error {
 		return send(c, views.GPUsPage(props))
 	}
 	if countWorkers(workers, func(w models.Worker) bool { return w.Telemetry != nil }) == 0 {
-		props.NoTelemetry = "No telemetry: there is no NVIDIA driver here, so heat and power are unknown. The shares are of the last hour."
+		props.NoTelemetry = "No telemetry: there is no NVIDIA driver here, so heat and power are unknown. The shares are of the last hour, or of the time since the start."
 	}
 	props.Verbs = []views.Verb{drainAllVerb(workers, refused)}
 	return send(c, views.GPUsPage(props))
