@@ -65,7 +65,12 @@ func TestSessionKeepsOnlyTheHashOfItsCookie(t *testing.T) {
 	assert.Equal(t, "op", s.OperatorID)
 	assert.Equal(t, now.Add(7*24*time.Hour), s.ExpiresAt)
 	assert.Equal(t, strings.Repeat("ü", 100), s.UserAgent)
-	assert.True(t, auth.CSRFValid(s, s.CSRF))
+	first, second := auth.CSRFToken(s), auth.CSRFToken(s)
+	assert.True(t, auth.CSRFValid(s, first))
+	assert.True(t, auth.CSRFValid(s, second))
+	assert.NotEqual(t, first, second, "each page has its own form of it")
+	assert.False(t, auth.CSRFValid(s, s.CSRF), "the bare token is on no page")
+	assert.False(t, auth.CSRFValid(s, first[:len(first)-4]+"AAAA"))
 	assert.False(t, auth.CSRFValid(s, ""))
 	assert.False(t, auth.CSRFValid(models.Session{}, ""), "a session without a token accepts none")
 	for _, bad := range []string{"", "x", cookie + "A", cookie[:42], strings.Repeat("!", 43)} {

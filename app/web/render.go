@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"strconv"
 	"strings"
@@ -15,6 +16,9 @@ import (
 	"comfyfleet/views"
 )
 
+// minPacked is the size in bytes from which a page is compressed: below it, one packet carries it anyway.
+const minPacked = 1400
+
 // send renders to a buffer first: a template that fails half-way must not look like a page.
 func send(c *fiber.Ctx, component templ.Component) error {
 	var b bytes.Buffer
@@ -22,7 +26,23 @@ func send(c *fiber.Ctx, component templ.Component) error {
 		return err
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
-	return c.Send(b.Bytes())
+	c.Vary(fiber.HeaderAcceptEncoding)
+	if b.Len() < minPacked || !strings.Contains(c.Get(fiber.HeaderAcceptEncoding), "gzip") {
+		return c.Send(b.Bytes())
+	}
+	var packed bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	if _, err := zip.Write(b.Bytes()); err != nil {
+		return err
+	}
+	if err := zip.Close(); err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentEncoding, "gzip")
+	return c.Send(packed.Bytes())
 }
 
 func render(ctx context.Context, component templ.Component) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"comfyfleet/app/auth"
 	"comfyfleet/models"
 	"comfyfleet/views"
 	"comfyfleet/workflows"
@@ -102,7 +103,7 @@ func (w *Web) runForm(c *fiber.Ctx, r recipe, wrong error) (views.RunForm, error
 		}
 		return m
 	})
-	f.CSRF = who.session.CSRF
+	f.CSRF = auth.CSRFToken(who.session)
 	f.Disabled = refusal(who.operator.Role)
 	if r.graph == nil {
 		f.Disabled = "There is nothing to run yet."

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"comfyfleet/app/auth"
 	"comfyfleet/app/jobs"
 	"comfyfleet/models"
 	"comfyfleet/views"
@@ -25,7 +26,7 @@ func (w *Web) shell(c *fiber.Ctx, title, nav, live string) (views.Shell, error) 
 	env.Simulated = slices.ContainsFunc(workers, models.Worker.Simulated)
 	return views.Shell{
 		Title: title, Nav: nav, Status: status, Env: env, LiveURL: live,
-		Email: p.operator.Email, Role: string(p.operator.Role), CSRF: p.session.CSRF,
+		Email: p.operator.Email, Role: string(p.operator.Role), CSRF: auth.CSRFToken(p.session),
 		Theme: themeOf(c), Version: w.Version,
 		Banners: banners(nav, workers, w.Jobs.Paused(), w.Demo, refusal(p.operator.Role)),
 	}, nil
@@ -121,7 +122,7 @@ func presentStatus(f figures, now time.Time) views.Status {
 		at := since(f.oldest, now, "")
 		s.Sentence = append(s.Sentence, views.Clause{Lead: "oldest ", Before: "waits ", Since: &at})
 	}
-	if up := countWorkers(f.workers, func(w models.Worker) bool { return w.State.Up() }); f.typical > 0 && up > 0 && f.queued > 0 && f.queued <= models.CountCap {
+	if up := countWorkers(f.workers, takesJobs); f.typical > 0 && up > 0 && f.queued > 0 && f.queued <= models.CountCap {
 		rounds := (f.queued + f.running + up - 1) / up
 		s.Sentence = append(s.Sentence, views.Clause{Before: "done in about ", Bold: clock(f.typical * time.Duration(rounds)), Tail: true})
 	}
@@ -139,6 +140,11 @@ func presentStatus(f figures, now time.Time) views.Status {
 	return s
 }
 
+// takesJobs reports whether a worker has work or can be given some now.
+func takesJobs(w models.Worker) bool {
+	return w.State == models.WorkerReady || w.State == models.WorkerBusy
+}
+
 func cardsClause(workers []models.Worker) views.Clause {
 	c := views.Clause{Link: "/gpus"}
 	total, up, asleep, down := 0, 0, 0, false
@@ -146,8 +152,9 @@ func cardsClause(workers []models.Worker) views.Clause {
 		switch {
 		case w.State == models.WorkerDisabled:
 			continue
-		case w.State.Up():
+		case takesJobs(w):
 			up++
+		case w.WantDrain || w.State == models.WorkerDraining: // wanted so: neither ready nor down
 		case w.State == models.WorkerStopped || w.State == models.WorkerStopping:
 			asleep++
 		case w.State == models.WorkerBackoff || w.State == models.WorkerQuarantined:

@@ -15,6 +15,7 @@ import (
 	"github.com/PuerkitoBio/goquery"
 	"github.com/stretchr/testify/require"
 
+	"comfyfleet/app/auth"
 	"comfyfleet/models"
 )
 
@@ -38,7 +39,7 @@ func (h *house) visit(t testing.TB, role models.Role) *visitor {
 	v := &visitor{t: t, base: h.open(t), client: &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	if role != "" {
 		cookie, s := h.signIn(role)
-		v.cookie, v.csrf = cookie, s.CSRF
+		v.cookie, v.csrf = cookie, auth.CSRFToken(s)
 	}
 	return v
 }
