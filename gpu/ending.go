@@ -118,7 +118,7 @@ func (w *worker) bury(e ending, began time.Time) {
 	case exit.Code == 2 && never:
 		w.quarantine("the engine did not understand a flag: " + strings.Join(lastOf(exit.LogTail, 3), " / "))
 	case len(w.ends) >= w.m.cfg.Backoff.Ends:
-		w.quarantine(fmt.Sprintf("ended %d times within %v without finishing a prompt, the last time: %s", len(w.ends), w.m.cfg.Backoff.Within, e.detail))
+		w.quarantine(fmt.Sprintf("ended %d times within %.0f min without finishing a prompt, the last time: %s", len(w.ends), w.m.cfg.Backoff.Within.Minutes(), e.detail))
 	}
 	w.retryAt = new(now.Add(w.m.cfg.Backoff.wait(len(w.ends))))
 }

@@ -74,6 +74,7 @@ type Waiting struct{ Position, Reason string }
 
 // Failure is why a job ended without a result.
 type Failure struct {
+	State string // failed, expired, canceled
 	Title string
 	Text  string
 	Code  string

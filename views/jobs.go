@@ -34,7 +34,6 @@ type Filter struct {
 	Query       string
 	Tab         string
 	Placeholder string
-	Problem     string
 	Suggestions []string
 }
 

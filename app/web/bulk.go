@@ -17,10 +17,10 @@ const maxBulk = models.CountCap
 // presentBulk is the bar that appears when rows are selected.
 func presentBulk(q query, total, shown int) views.Bulk {
 	b := views.Bulk{Query: q.String(), Total: capped(total, models.CountCap), Verbs: []views.BulkVerb{
-		{Name: "front", Label: "Move to front", Icon: "arrow-up-to-line", Text: "They get the highest priority within their tenant. Only waiting jobs are moved."},
-		{Name: "raise", Label: "Raise priority", Icon: "chevrons-up", Text: "Their priority rises by 10. Only waiting jobs are changed."},
+		{Name: "front", Label: "Move to front", Icon: "arrow-up-to-line", Text: "Highest priority within the tenant. Only waiting jobs are moved."},
+		{Name: "raise", Label: "Raise priority", Icon: "chevrons-up", Text: "Priority rises by 10. Only waiting jobs are changed."},
 		{Name: "retry", Label: "Retry {n} {jobs}", Icon: "rotate-ccw", Text: "Finished jobs run again as new jobs with the same graph and inputs."},
-		{Name: "cancel", Label: "Cancel {n} {jobs}", Icon: "ban", Kind: "danger", Text: "They end as canceled, also those that run. Finished jobs are left alone."},
+		{Name: "cancel", Label: "Cancel {n} {jobs}", Icon: "ban", Kind: "danger", Text: "Ends as canceled what waits or runs. Finished jobs are left alone."},
 	}}
 	if total > shown {
 		b.Matching = "Select all " + b.Total

@@ -164,16 +164,13 @@ func ageFilter(f *models.JobFilter, value string, now time.Time, bad func(string
 }
 
 // present is the filter bar. A single state is shown by its tab, not as a chip.
-func (q query) present(problem error, tenants []models.Tenant) views.Filter {
+func (q query) present(tenants []models.Tenant) views.Filter {
 	v := views.Filter{Query: q.String(), Placeholder: "state:failed tenant:acme workflow:flux-dev error:oom gpu:2"}
 	for _, t := range q.terms {
 		v.Chips = append(v.Chips, views.Chip{Key: t.key, Value: t.value, Remove: q.without(t.key).url()})
 	}
 	if len(q.terms) > 0 {
 		v.Placeholder = "add a filter"
-	}
-	if problem != nil {
-		v.Problem = reason(problem)
 	}
 	for _, s := range jobStates {
 		v.Suggestions = append(v.Suggestions, "state:"+string(s))

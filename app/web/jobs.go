@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -72,10 +73,10 @@ func (w *Web) jobsPage(c *fiber.Ctx) error {
 // presentJobs is everything of the page but its frame.
 func (w *Web) presentJobs(ctx context.Context, l listing) (views.Jobs, error) {
 	now := w.Now()
-	props := views.Jobs{Filter: l.query.present(l.problem, l.tenants)}
+	props := views.Jobs{Filter: l.query.present(l.tenants)}
 	if l.problem != nil {
 		props.Tabs = jobTabs(l.query, nil)
-		props.Empty = &views.Empty{Title: "This filter cannot be read", Text: reason(l.problem), Acts: []views.Verb{{Label: "All jobs", Link: "/jobs"}}}
+		props.Empty = unreadable(l.problem)
 		return props, nil
 	}
 	counts, err := w.tabCounts(ctx, l)
@@ -136,6 +137,15 @@ func jobTabs(q query, counts map[models.JobState]int) []views.Tab {
 		tabs = append(tabs, t)
 	}
 	return tabs
+}
+
+// unreadable says what is wrong with the filter.
+func unreadable(problem error) *views.Empty {
+	e := &views.Empty{Title: "This filter cannot be read", Text: reason(problem), Acts: []views.Verb{{Label: "All jobs", Link: "/jobs"}}}
+	if known, ok := errors.AsType[*models.Error](problem); ok && len(known.Fields) > 0 {
+		e.Title, e.Text = known.Fields[0].Field+" cannot be read", sentence(known.Fields[0].Detail)
+	}
+	return e
 }
 
 // noJobs is why the list is empty, and what to do next.

@@ -99,6 +99,28 @@ func TestOverviewListsWhatNeedsAttentionWorstFirst(t *testing.T) {
 	assert.Equal(t, []string{"GPU 2 is quarantined", "GPU 1 is down and starts again by itself", "GPU 3 is drained"}, titles)
 }
 
+func TestACardThatTakesNothingIsNotCalledReady(t *testing.T) {
+	h := newHouse(t)
+	h.add(models.Job{WaitingReason: "no card takes jobs: gpu0, gpu1 draining, 0 ahead", CreatedAt: h.now.Add(-time.Minute)})
+	h.workers = []models.Worker{
+		{Name: "gpu0", Kind: models.WorkerManaged, State: models.WorkerDraining, WantDrain: true},
+		{Name: "gpu1", Kind: models.WorkerManaged, State: models.WorkerStopped, WantDrain: true},
+		{Name: "gpu2", Kind: models.WorkerManaged, State: models.WorkerQuarantined, Reason: "ended 5 times, the last time: killed for memory", Exits: []models.WorkerExit{{Signal: "SIGKILL", Reason: "killed for memory"}}},
+	}
+	v := h.visit(t, models.RoleViewer)
+	assert.Contains(t, words(v.page("/overview").Find(testid("sentence"))), "0 of 3 cards ready")
+	d := v.page("/gpus")
+	for _, name := range []string{"gpu0", "gpu1"} {
+		card := words(d.Find("#gpu-" + name))
+		assert.Contains(t, card, "Drained. It takes nothing new until it is resumed.", name)
+		assert.NotContains(t, card, "It starts when a job needs it")
+	}
+	assert.Equal(t, 1, strings.Count(words(d.Find("#gpu-gpu2")), "killed for memory"), "the same reason is not said twice")
+	row := words(v.page("/jobs").Find(testid("job-row")))
+	assert.Contains(t, row, "no card takes jobs: GPU 0, GPU 1 draining")
+	assert.NotContains(t, row, "0 ahead")
+}
+
 func TestNothingATenantWritesBecomesMarkup(t *testing.T) {
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>`
 	h := newHouse(t)
@@ -163,7 +185,7 @@ func TestEmptyPlacesSayWhatToDoNext(t *testing.T) {
 	v := h.visit(t, models.RoleOperator)
 	assert.Contains(t, words(v.page("/jobs").Find(testid("empty"))), "No jobs yet")
 	assert.Contains(t, words(v.page("/jobs?q=state:failed").Find(testid("empty"))), "No job matches state:failed")
-	assert.Contains(t, words(v.page("/jobs?q=colour:red").Find(testid("empty"))), "the keys are state, tenant")
+	assert.Contains(t, words(v.page("/jobs?q=colour:red").Find(testid("empty"))), "colour:red cannot be read")
 	assert.Contains(t, words(v.page("/gpus").Find(testid("empty"))), "COMFYFLEET_WORKERS")
 	assert.Equal(t, "Nothing does.", words(v.page("/overview").Find(testid("calm"))))
 }

@@ -126,7 +126,10 @@ func presentLive(v jobs.View, u jobs.Update, now time.Time) *views.JobLive {
 }
 
 func presentFailure(j models.Job) *views.Failure {
-	f := &views.Failure{Title: jobState(j).Word + ".", Text: sentence(j.Error), Code: j.ErrorCode, Nodes: nodeProblems(j.NodeErrors)}
+	if j.State == models.JobCanceled {
+		return &views.Failure{State: "canceled", Title: "Canceled", Text: "before it ended, on request."}
+	}
+	f := &views.Failure{State: string(j.State), Title: jobState(j).Word + ".", Text: sentence(j.Error), Code: j.ErrorCode, Nodes: nodeProblems(j.NodeErrors)}
 	if f.Code == "" {
 		f.Code = string(j.State)
 	}

@@ -126,6 +126,8 @@ func presentStrip(w models.Worker, job models.Job, n names, spans []models.Span,
 		s.Note = nodeWords(job)
 	case w.State == models.WorkerBackoff && len(w.Exits) > 0:
 		s.What = exitWords(newestExit(w))
+	case drained(w):
+		s.Note = "takes nothing new"
 	default:
 		s.Note = n.say(w.Reason)
 	}
@@ -226,17 +228,20 @@ func workerTrouble(w models.Worker, spans []models.Span, refused string, now tim
 	readLog := views.Verb{Label: "Read its log", Link: "/gpus/" + w.Name, Small: true}
 	switch {
 	case w.State == models.WorkerQuarantined:
-		return 0, views.Attention{State: "quarantined", Title: label + " is quarantined", Text: strings.TrimSpace(sentence(w.Reason) + " " + lastExit(w)), Act: readLog}, true
+		return 0, views.Attention{State: "quarantined", Title: label + " is quarantined", Text: downWords(w), Act: readLog}, true
 	case w.State == models.WorkerBackoff:
-		text := strings.TrimSpace(sentence(w.Reason) + " " + lastExit(w))
-		return 1, views.Attention{State: "backoff", Title: label + " is down and starts again by itself", Text: text, Act: readLog}, true
+		return 1, views.Attention{State: "backoff", Title: label + " is down and starts again by itself", Text: downWords(w), Act: readLog}, true
 	case w.Telemetry != nil && w.Telemetry.XID != 0:
 		return 2, views.Attention{State: "warn", Title: label + " reported a fault of the card", Text: fmt.Sprintf("XID %d since the driver loaded.", w.Telemetry.XID), Act: readLog}, true
 	case known >= hotAfter && shares[models.SpanLoading] >= hotLoading:
 		return 4, views.Attention{State: "loading", Title: fmt.Sprintf("%s spends %d %% of its hour loading", label, shares[models.SpanLoading]),
 			Text: "Several model sets share one card.", Act: views.Verb{Label: "Look at it", Link: "/gpus/" + w.Name, Small: true}}, true
 	case w.WantDrain:
-		return 5, views.Attention{State: "draining", Title: label + " is drained", Text: "It takes nothing new.",
+		title := label + " is draining"
+		if drained(w) {
+			title = label + " is drained"
+		}
+		return 5, views.Attention{State: "draining", Title: title, Text: "It takes nothing new.",
 			Act: views.Verb{Label: "Resume", Post: "/gpus/" + w.Name + "/resume", Small: true, Disabled: refused}}, true
 	}
 	return 0, a, false

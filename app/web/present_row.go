@@ -130,9 +130,9 @@ func presentRow(j models.Job, n names, result string, now time.Time) views.JobRo
 		ID: j.ID, Short: shortID(j.ID), URL: "/jobs/" + j.ID, State: jobState(j),
 		Workflow: name, Version: version, Tenant: n.tenant(j.TenantID),
 		Running: j.State == models.JobRunning, Progress: jobBar(j),
-		Origin: string(j.Origin), GPU: views.Quantity{Value: workerMark(j.Worker)},
+		Origin: string(j.Origin), GPU: views.Quantity{Value: workerMark(placeOf(j))},
 		Waited: took(waited(j, now)), Age: since(j.CreatedAt, now, ""),
-		Attempts: strconv.Itoa(j.Attempts), Many: j.Attempts > 1, Simulated: j.Simulated,
+		Attempts: strconv.Itoa(j.Attempts), Many: j.Attempts > 1, Simulated: j.Simulated && !strings.HasPrefix(j.Worker, "sim"), // its name says it else
 	}
 	switch {
 	case j.State == models.JobQueued && j.StartedAt == nil:
@@ -147,6 +147,14 @@ func presentRow(j models.Job, n names, result string, now time.Time) views.JobRo
 	}
 	r.Detail, r.Plain = rowDetail(j, n, result)
 	return r
+}
+
+// placeOf is where a job is or was executed; a job that was put back to the queue is nowhere.
+func placeOf(j models.Job) string {
+	if j.State == models.JobQueued && j.Phase == models.PhaseWaiting {
+		return ""
+	}
+	return j.Worker
 }
 
 // rowDetail is the progress, the reason or the result; plain when it is of the ordinary kind.
@@ -175,7 +183,7 @@ func (n names) waiting(j models.Job) string {
 	case j.Phase == models.PhaseStaging:
 		return "goes to " + workerLabel(j.Worker)
 	case j.WaitingReason != "":
-		return n.say(j.WaitingReason)
+		return n.say(strings.TrimSuffix(j.WaitingReason, ", 0 ahead"))
 	}
 	return "waits for its turn"
 }

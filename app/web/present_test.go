@@ -114,7 +114,7 @@ func TestATimelineOfAJobThatNeverRanIsAllWaiting(t *testing.T) {
 	end := now.Add(-time.Minute)
 	in := jobInput{now: now, job: jobs.View{Job: models.Job{State: models.JobExpired, CreatedAt: now.Add(-90 * time.Second), FinishedAt: &end}}}
 	title, trace, lines := timeline(in)
-	assert.Equal(t, "30.0 s, from request to result", title)
+	assert.Equal(t, "30.0 s, from request to end", title)
 	require.Len(t, lines, 2)
 	assert.Equal(t, "Waited", lines[1].Label)
 	assert.Equal(t, []views.Segment{{Class: "waited", X: "0.00%", Width: "100.00%"}}, trace.Segments)

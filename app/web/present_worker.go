@@ -22,8 +22,16 @@ func workerState(w models.Worker, job models.Job) views.State {
 		s.Percent = job.Progress.Percent
 	case w.State == models.WorkerStopping:
 		s.Name = "draining"
+	case drained(w):
+		s.Name, s.Word = "draining", "Drained"
 	}
 	return s
+}
+
+// drained reports whether a worker that takes nothing new has nothing left to do either.
+func drained(w models.Worker) bool {
+	idle := w.State == models.WorkerDraining && w.ExecutingJobID == ""
+	return idle || w.State == models.WorkerStopped && w.WantDrain
 }
 
 // workerFacts is the line beside a worker's name.
@@ -140,6 +148,10 @@ func stepBar(j models.Job) *views.Progress {
 // notice is what a worker without a job says: state first, cause second, next step last.
 func notice(w models.Worker, now time.Time) *views.CardNotice {
 	n := &views.CardNotice{State: workerState(w, models.Job{}).Name, Text: sentence(w.Reason)}
+	if drained(w) {
+		n.State, n.Bold, n.Text = "", "Drained.", "It takes nothing new until it is resumed."
+		return n
+	}
 	switch w.State {
 	case models.WorkerReady:
 		n.State, n.Bold = "", "Idle."
@@ -158,10 +170,7 @@ func notice(w models.Worker, now time.Time) *views.CardNotice {
 	case models.WorkerStopping:
 		n.Bold = "Stopping."
 	case models.WorkerDraining:
-		n.Bold = "Drained."
-		if n.Text == "" {
-			n.Text = "It takes nothing new until it is resumed."
-		}
+		n.Bold, n.Text = "Draining.", "It finishes what it has and takes nothing new until it is resumed."
 	case models.WorkerBackoff:
 		n.Bold = "Starts again soon."
 		if w.NextStartAt != nil {
@@ -169,10 +178,10 @@ func notice(w models.Worker, now time.Time) *views.CardNotice {
 			at.Suffix = "."
 			n.Bold, n.Until = "Starts again in", &at
 		}
-		n.Text = strings.TrimSpace(n.Text + " " + lastExit(w))
+		n.Text = downWords(w)
 	case models.WorkerQuarantined:
 		n.Bold = "Quarantined."
-		n.Text = strings.TrimSpace(n.Text + " " + lastExit(w) + " It waits for an operator.")
+		n.Text = downWords(w) + " It waits for an operator."
 	case models.WorkerDisabled:
 		n.State, n.Bold = "", "Disabled."
 		if n.Text == "" {
@@ -182,12 +191,17 @@ func notice(w models.Worker, now time.Time) *views.CardNotice {
 	return n
 }
 
-func lastExit(w models.Worker) string {
+// downWords is why a worker is down, with its last exit when the reason does not tell it already.
+func downWords(w models.Worker) string {
+	text := sentence(w.Reason)
 	if len(w.Exits) == 0 {
-		return ""
+		return text
 	}
 	e := newestExit(w)
-	return "Last: " + exitWords(e) + "."
+	if e.Reason != "" && strings.Contains(w.Reason, e.Reason) {
+		return text
+	}
+	return strings.TrimSpace(text + " Last: " + exitWords(e) + ".")
 }
 
 func newestExit(w models.Worker) models.WorkerExit {

@@ -30,8 +30,11 @@ func timeline(in jobInput) (title string, trace views.Trace, lines []views.Phase
 	}
 	total := end.Sub(j.CreatedAt)
 	title = tookText(total) + ", from request to result"
-	if !j.State.Final() {
+	switch {
+	case !j.State.Final():
 		title = "So far"
+	case j.State != models.JobSucceeded:
+		title = tookText(total) + ", from request to end"
 	}
 	lines = append(lines, views.PhaseLine{Key: "accepted", Label: "Accepted", Detail: "at " + j.CreatedAt.UTC().Format("15:04:05 MST")})
 	trace = views.Trace{Class: "tall", Label: "From request to result:"}

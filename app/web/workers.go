@@ -48,6 +48,9 @@ func drainAllVerb(workers []models.Worker, refused string) views.Verb {
 		ID: "drain-all", Title: "Drain " + plural(n, "card") + "?", Text: "Each finishes what it runs and takes nothing new until it is resumed. Queued jobs wait.",
 		Button: "Drain " + plural(n, "card"), Keep: "Leave them", Danger: true, Action: "/drain-all",
 	}}
+	if n == 1 {
+		v.Confirm.Text, v.Confirm.Keep = "It finishes what it runs and takes nothing new until it is resumed. Queued jobs wait.", "Leave it"
+	}
 	if n == 0 && refused == "" {
 		v.Label, v.Disabled = "All cards are drained", "There is no card left to drain."
 	}

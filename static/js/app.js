@@ -61,6 +61,9 @@ if (toasts) {
   }).observe(toasts, { childList: true })
 }
 
+// Tabs scroll sideways on phones: show where the reader is.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" })
+
 installTheme()
 installDialogs(toast)
 installKeys()
