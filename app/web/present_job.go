@@ -261,13 +261,26 @@ func inputLines(p models.JobPayload) []views.KV {
 		return nil
 	}
 	var kvs []views.KV
-	for _, key := range sortedKeys(sent.Params) {
+	keys := sortedKeys(sent.Params)
+	slices.SortStableFunc(keys, func(a, b string) int { return inputRank(a) - inputRank(b) })
+	for _, key := range keys {
 		kvs = append(kvs, inputLine(key, sent.Params[key]))
 	}
 	for _, in := range sent.Inputs {
 		kvs = append(kvs, inputLine(in.Node+"."+in.Field, in.Value))
 	}
 	return kvs
+}
+
+// inputRank puts what a person wrote before the numbers.
+func inputRank(key string) int {
+	switch {
+	case !strings.Contains(key, "prompt"):
+		return 2
+	case strings.Contains(key, "negative"):
+		return 1
+	}
+	return 0
 }
 
 // longValue is the length in bytes from which a value scrolls in a box of its own.

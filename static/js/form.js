@@ -28,6 +28,11 @@ export function installForm() {
     for (const d of e.target.querySelectorAll("details:has(.err)")) d.open = true
     e.target.querySelector("[aria-invalid=true]")?.focus()
   })
+  // On a phone the result stands above the form that was sent: show it.
+  document.addEventListener("live", () => {
+    const result = document.querySelector(".runpage .result")
+    if (result && result.getBoundingClientRect().top < 0) result.scrollIntoView({ block: "start" })
+  })
   document.addEventListener("htmx:beforeRequest", (e) => e.target.closest?.(".drop")?.setAttribute("aria-busy", "true"))
   document.addEventListener("htmx:afterRequest", (e) => e.target.closest?.(".drop")?.removeAttribute("aria-busy"))
   document.addEventListener("htmx:xhr:progress", (e) => {
