@@ -7,37 +7,26 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 )
 
-// directory is a local store's directory, and what of it is known to be on the disk.
-type directory struct {
-	path string
+// directory is a local store's directory.
+type directory struct{ path string }
 
-	mu sync.Mutex
-	// durable marks the shards whose own entry was synced.
-	durable map[string]bool
-}
+// shards is how many directories the blobs are spread over.
+const shards = 256
 
-// ensure makes a shard's directory, so that it outlives a power loss together with what is put into it.
-func (d *directory) ensure(shard string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.durable[shard] {
-		return nil
+func shardName(n int) string { return fmt.Sprintf("%02x", n) }
+
+// openDirectory makes every shard's directory, so that it outlives a power loss together with what is put into it. One
+// sync for all of them at the start saves one for each among the first outputs.
+func openDirectory(path string) (*directory, error) {
+	for n := range shards {
+		if err := os.Mkdir(filepath.Join(path, shardName(n)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
 	}
-	if err := os.Mkdir(filepath.Join(d.path, shard), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	// Also when it was there already: who made it may have crashed before the sync.
-	if err := syncDirectory(d.path); err != nil {
-		return err
-	}
-	if d.durable == nil {
-		d.durable = map[string]bool{}
-	}
-	d.durable[shard] = true
-	return nil
+	// Also when they were there already: who made them may have crashed before the sync.
+	return &directory{path: path}, syncDirectory(path)
 }
 
 // sync puts a shard's entries on the disk.

@@ -57,7 +57,11 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	return &Store{bucket: bucket, local: &directory{path: path}}, nil
+	local, err := openDirectory(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open storage: %w", whenFull(err)), bucket.Close())
+	}
+	return &Store{bucket: bucket, local: local}, nil
 }
 
 // Close releases the store. Readers and writers must be closed before.
@@ -112,8 +116,8 @@ func (s *Store) Free(ctx context.Context) (bytes uint64, ok bool) {
 // writer can still be at work on it, and that what was committed had the time to reach the database.
 func (s *Store) IDs(ctx context.Context, older time.Time, fn func(id string) error) error {
 	// One shard at a time: a local listing walks what its prefix selects again for every page.
-	for shard := range 256 {
-		if err := s.shardIDs(ctx, fmt.Sprintf("%02x/", shard), older, fn); err != nil {
+	for n := range shards {
+		if err := s.shardIDs(ctx, shardName(n)+"/", older, fn); err != nil {
 			return err
 		}
 	}

@@ -37,11 +37,6 @@ func (s *Store) Create(ctx context.Context, id string) (*Writer, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("create blob: %q is no lower-case UUID", id)
 	}
-	if s.local != nil {
-		if err := s.local.ensure(shardOf(id)); err != nil {
-			return nil, fmt.Errorf("create blob %s: %w", id, whenFull(err))
-		}
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &Writer{store: s, id: id, cancel: cancel, hash: sha256.New()}
 	inner, err := s.bucket.NewWriter(ctx, keyOf(id), &blob.WriterOptions{
