@@ -157,14 +157,17 @@ type brokenError struct {
 
 func (e *brokenError) Error() string { return e.err.Error() }
 
-// attempt runs the batch in one transaction, each member in a savepoint, and commits. Its own panics are errors: the
-// writer must outlive them.
+// attempt runs the batch in one transaction, each member in a savepoint, and commits. A member that is alone needs none:
+// its error takes back the transaction. Panics are errors: the writer must outlive them.
 func (w *writer) attempt(batch []*operation, errs []error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = w.panicked(p)
 		}
 	}()
+	if len(batch) == 1 {
+		return w.db.Transaction(func(tx *gorm.DB) error { return w.guarded(tx, batch[0]) })
+	}
 	return w.db.Transaction(func(tx *gorm.DB) error {
 		for i, op := range batch {
 			if err := tx.Exec("SAVEPOINT member").Error; err != nil {
