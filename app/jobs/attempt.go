@@ -27,6 +27,7 @@ func (s *Service) attempt(ctx context.Context, a models.Attempt) {
 	s.claimed(a.JobID)
 	if err != nil {
 		s.release(a)
+		s.Wake() // the job may wait as before
 		if !errors.Is(err, models.ErrFenced) && ctx.Err() == nil {
 			s.Log.Error("claim", "job", a.JobID, "worker", a.Worker, "error", err)
 		}
@@ -115,7 +116,9 @@ func (s *Service) task(job models.Job, a models.Attempt, read source, resume boo
 		Floor: job.Progress, DeadlineAt: job.DeadlineAt, ExtraPNGInfo: payload.ExtraPNGInfo,
 		FreeFirst: job.OOMs == 1, FreshProcess: job.OOMs > 1,
 		Resume: resume, Started: a.StartedAt != nil,
-		Fence: func(ctx context.Context) error { return s.fence(ctx, job.ID, a.ID) },
+		// Asked right before the prompt is sent: a job cancelled before that never reaches an engine, and one cancelled
+		// after it is stopped through Fleet.Stop, which knows the attempt by then.
+		Fence: func(ctx context.Context) error { return s.Store.Fence(ctx, job.ID, a.ID) },
 	}
 	files := map[string]string{}
 	for i, m := range payload.Media {
@@ -154,18 +157,4 @@ func mediaExtension(m models.MediaRef) string {
 		return ".wav"
 	}
 	return ".bin"
-}
-
-// fence answers ErrFenced when the attempt no longer owns its job. It is asked right before the prompt is sent: a job
-// cancelled before that never reaches an engine, and one cancelled after it is stopped through Fleet.Stop, which
-// knows the attempt by then.
-func (s *Service) fence(ctx context.Context, jobID, attemptID string) error {
-	job, err := s.Store.Job(ctx, "", jobID)
-	if err != nil {
-		return err
-	}
-	if job.AttemptID != attemptID || job.State.Final() {
-		return models.ErrFenced
-	}
-	return nil
 }

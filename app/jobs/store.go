@@ -21,6 +21,7 @@ type Store interface {
 	AttemptCollecting(ctx context.Context, attemptID string, at time.Time, loadMS, execMS int64) error
 	SaveProgress(ctx context.Context, updates []models.ProgressUpdate) (stored []string, err error)
 	FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error)
+	Fence(ctx context.Context, jobID, attemptID string) error
 	RequeueAttempt(ctx context.Context, r models.Requeue) (models.Job, error)
 	CancelJob(ctx context.Context, tenantID, jobID string, at time.Time, message string) (models.Job, bool, error)
 	ExpireJobs(ctx context.Context, now time.Time, limit int) ([]models.Job, error)

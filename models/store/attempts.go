@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -127,6 +129,23 @@ func (s *Store) stepAttempt(ctx context.Context, what, attemptID string,
 		ev.AttemptID, ev.Worker = a.ID, a.Worker
 		return s.record(tx, before, &job, ev)
 	})
+}
+
+// Fence answers models.ErrFenced when the attempt is not its job's any more, and CodeNotFound when there is no such job.
+func (s *Store) Fence(ctx context.Context, jobID, attemptID string) error {
+	var owner string
+	var state models.JobState
+	err := s.read(ctx).Raw(`SELECT attempt_id, state FROM jobs WHERE id = ?`, jobID).Row().Scan(&owner, &state)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = gorm.ErrRecordNotFound
+	}
+	if err != nil {
+		return translate(err, "read job", "job")
+	}
+	if owner != attemptID || state.Final() {
+		return models.ErrFenced
+	}
+	return nil
 }
 
 // ownAttempt reads an attempt that still owns its job, and locks the job; models.ErrFenced when it does not.
