@@ -37,11 +37,14 @@ func (s *Service) dispatch(ctx context.Context) error {
 	defer ticker.Stop()
 	gap := time.NewTimer(arrivalGap)
 	defer gap.Stop()
+	look := true
 	for {
-		behind, err := s.plan(ctx)
+		behind, err := s.plan(ctx, look)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("plan", "error", err)
 		}
+		// Where nothing waits, a worker that changes or has a place does not make the queue worth a look.
+		look = behind || err != nil
 		arrived := s.arrived
 		if behind {
 			arrived = nil
@@ -53,9 +56,13 @@ func (s *Service) dispatch(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-s.wake:
+				look = true
 			case <-arrived:
-			case <-changes:
+				look = true
 			case <-ticker.C:
+				look = true
+			case <-s.freed:
+			case <-changes:
 			case <-gap.C:
 				waiting, arrived = true, s.arrived
 			}
@@ -63,12 +70,15 @@ func (s *Service) dispatch(ctx context.Context) error {
 	}
 }
 
-// plan looks at queue and fleet once and acts. behind says that jobs wait for which there was no place.
-func (s *Service) plan(ctx context.Context) (behind bool, err error) {
+// plan looks at queue and fleet once and acts; without look it takes the queue for empty. behind says that jobs wait for
+// which there was no place.
+func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) {
 	workers := s.Fleet.Workers()
-	view, err := s.Store.Queue(ctx, perTenantWindow+2*len(workers))
-	if err != nil {
-		return false, err
+	var view models.QueueView
+	if look || s.anyStaged() {
+		if view, err = s.Store.Queue(ctx, perTenantWindow+2*len(workers)); err != nil {
+			return false, err
+		}
 	}
 	in := s.planInput(workers, view)
 	decision := gpu.Plan(in)
@@ -91,6 +101,19 @@ func (s *Service) plan(ctx context.Context) (behind bool, err error) {
 		s.place(ctx, p, j, view.Tenants[j.TenantID].Weight)
 	}
 	return len(in.Waiting) > len(decision.Place), nil
+}
+
+// anyStaged reports whether a job is on a worker that executes another: it may be better placed, which is for the queue
+// to say.
+func (s *Service) anyStaged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, mine := range s.onWorker {
+		if len(mine) > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // planInput shows the planner the fleet with this server's own attempts on it, which the workers' snapshots may not
@@ -211,5 +234,5 @@ func (s *Service) release(a models.Attempt) {
 	}
 	delete(s.claiming, a.JobID)
 	s.mu.Unlock()
-	s.Wake()
+	signal(s.freed)
 }

@@ -56,6 +56,7 @@ type Service struct {
 
 	wake    chan struct{} // one token: plan again
 	arrived chan struct{} // a job was accepted
+	freed   chan struct{} // a place on a worker, or of a tenant, was given back
 
 	mu sync.Mutex
 	// onWorker lists the attempts that this server has on each worker, oldest first.
@@ -86,6 +87,7 @@ func New(c Config) *Service {
 		graphs:   newParsedGraphs(),
 		wake:     make(chan struct{}, 1),
 		arrived:  make(chan struct{}, 1),
+		freed:    make(chan struct{}, 1),
 		onWorker: map[string][]held{},
 		claiming: map[string]bool{},
 		served:   map[string]int64{},
@@ -192,7 +194,7 @@ func (s *Service) Cancel(ctx context.Context, tenantID, id, by string) (job mode
 func (s *Service) ended(job models.Job) {
 	s.hub.publishJob(job)
 	s.Finished(job)
-	s.Wake()
+	signal(s.freed)
 }
 
 // Retry submits a finished job's graph, inputs and media again as a new job.
