@@ -1372,7 +1372,7 @@ func Exits(exits []Exit, none string) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 98, "<div class=\"table-wrap\"><table class=\"table table--plain exits\"><thead><tr><th>When</th><th class=\"r\">Pid</th><th>How</th><th>Why</th><th class=\"r\">Ran</th><th>Job</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 98, "<div class=\"table-wrap\" role=\"region\" aria-label=\"Ends of its processes\" tabindex=\"0\"><table class=\"table table--plain exits\"><thead><tr><th>When</th><th class=\"r\">Pid</th><th>How</th><th>Why</th><th class=\"r\">Ran</th><th>Job</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -22,6 +22,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// chromium is the browser's program.
+const chromium = "chromium"
+
 // browser is a headless Chromium.
 type browser struct {
 	once sync.Once
@@ -61,29 +64,30 @@ type tab struct {
 	problems []string
 }
 
-// inBrowser says that a test needs the browser. Such tests share it, each with a profile and a server of its own.
-func inBrowser(t *testing.T) (chromium string) {
+// inBrowser begins a test that needs the browser. Such tests run beside each other, each with a profile and a server of
+// its own.
+func inBrowser(t *testing.T) {
 	t.Helper()
 	if os.Getenv("COMFYFLEET_E2E") == "" {
 		t.Skip("the browser is for `make e2e`")
 	}
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		skip(t, "no chromium to open the dashboard in")
+	if _, err := exec.LookPath(chromium); err != nil {
+		skip(t, "no "+chromium+" to open the dashboard in")
 	}
-	return path
+	t.Parallel()
 }
 
 // openTab opens a page of a profile of its own.
 func openTab(t *testing.T, base string) *tab {
 	t.Helper()
-	path := inBrowser(t)
-	root, err := chrome.start(path)
+	root, err := chrome.start(chromium)
 	require.NoError(t, err)
 	p := &tab{t: t, base: base}
 	ctx, cancel := chromedp.NewContext(root, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.heard))
 	p.ctx = ctx
 	_, err = chromedp.Call(ctx, audits.Enable, cdp.Empty{})
+	require.NoError(t, err)
+	_, err = chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // of several pages only one is in front
 	require.NoError(t, err)
 	p.size(1440, 900)
 	p.scheme("dark")

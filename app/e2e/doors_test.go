@@ -99,6 +99,7 @@ func TestNothingChangesForAViewerNorWithoutTheToken(t *testing.T) {
 
 // TestAViewerSeesEveryVerbDisabled looks at the pages of somebody who may not act.
 func TestAViewerSeesEveryVerbDisabled(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
 	s.addViewer()
 	done := s.submit(map[string]any{"workflow": steps(1, 0.01)})

@@ -12,6 +12,7 @@ import (
 )
 
 func TestAWorkerIsDrainedResumedReadAndLost(t *testing.T) {
+	inBrowser(t)
 	s := startService(t)
 	p := signedIn(t, s, adminEmail)
 	p.open("/gpus")
@@ -64,6 +65,7 @@ func (p *tab) pid() int {
 }
 
 func TestAnOpenPageSaysThatItIsStaleAndRecovers(t *testing.T) {
+	inBrowser(t)
 	s := startService(t)
 	p := signedIn(t, s, adminEmail)
 	p.expect("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "502", "503")

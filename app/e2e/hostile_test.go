@@ -63,6 +63,7 @@ func furnishHostile(t *testing.T, s *service) (done, failed string) {
 }
 
 func TestTheStringsOfTenantsAreTextEverywhere(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=attached:"+rogueEngine(t, map[string]string{".svg": rogueSVG, ".html": rogueHTML}), "COMFYFLEET_OUTBOUND_ALLOW=127.0.0.0/8")
 	s.command("", "keys", "create", "--tenant", "default", "--name", hostile("key"))
 	done, failed := furnishHostile(t, s)
@@ -97,6 +98,7 @@ func TestTheStringsOfTenantsAreTextEverywhere(t *testing.T) {
 }
 
 func TestWhatAWorkflowMadeCannotRunScript(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=attached:"+rogueEngine(t, map[string]string{".svg": rogueSVG, ".html": rogueHTML}), "COMFYFLEET_OUTBOUND_ALLOW=127.0.0.0/8")
 	done, _ := furnishHostile(t, s)
 	p := signedIn(t, s, adminEmail)

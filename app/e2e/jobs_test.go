@@ -8,6 +8,7 @@ import (
 )
 
 func TestAJobIsCanceledAndRetriedFromItsPage(t *testing.T) {
+	inBrowser(t)
 	s := startService(t)
 	p := signedIn(t, s, adminEmail)
 	id := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
@@ -29,6 +30,7 @@ func TestAJobIsCanceledAndRetriedFromItsPage(t *testing.T) {
 }
 
 func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
 	first := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
 	p := signedIn(t, s, adminEmail)
@@ -74,6 +76,7 @@ func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
 }
 
 func TestTheListIsWalkedWithTheKeyboard(t *testing.T) {
+	inBrowser(t)
 	s := startService(t)
 	first, second := s.submit(map[string]any{"workflow": steps(1, 0.01)}), s.submit(map[string]any{"workflow": steps(2, 0.01)})
 	s.finish(first, "completed")
@@ -94,6 +97,7 @@ func TestTheListIsWalkedWithTheKeyboard(t *testing.T) {
 
 // TestCursorAndSelectionSurviveWhatTheServerSends has every row sent again between the keys, and then the whole list.
 func TestCursorAndSelectionSurviveWhatTheServerSends(t *testing.T) {
+	inBrowser(t)
 	s := startService(t)
 	var ids []string
 	for i := range 3 {

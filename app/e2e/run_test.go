@@ -44,6 +44,7 @@ const watchRun = `(() => {
 })()`
 
 func TestABundledWorkflowRunsFromItsFormToItsVideo(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_SIM_ARGS=--speed 2")
 	p := signedIn(t, s, adminEmail)
 	p.open("/run/wan22-smooth-loop")
@@ -94,6 +95,7 @@ func TestABundledWorkflowRunsFromItsFormToItsVideo(t *testing.T) {
 }
 
 func TestADroppedGraphRunsAndTheEditorsFormatIsExplained(t *testing.T) {
+	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
 	p := signedIn(t, s, adminEmail)
 	p.expect("422") // the refusal
