@@ -24,7 +24,7 @@ type answer struct {
 	body   string
 }
 
-// api sends one request of the /v1 API with the bootstrap key.
+// api sends one request of the /v1 API with the test's key: the bootstrap key, if it has no other.
 func (s *service) api(method, path string, body any) answer {
 	s.t.Helper()
 	var r io.Reader
@@ -35,7 +35,7 @@ func (s *service) api(method, path string, body any) answer {
 	}
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, r)
 	require.NoError(s.t, err)
-	req.Header.Set("Authorization", "Bearer "+testKey)
+	req.Header.Set("Authorization", "Bearer "+s.key)
 	req.Header.Set("Content-Type", "application/json")
 	return do(s.t, &http.Client{Timeout: patience}, req)
 }
@@ -61,6 +61,7 @@ type status struct {
 		Type     string
 		SHA256   string
 		NodeID   string `json:"node_id"`
+		URL      string
 	}
 }
 

@@ -4,7 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +22,9 @@ import (
 func hostile(field string) string {
 	return `'"><pwn-el><img src=x onerror="window.__pwned='` + field + `'"><script>window.__pwned='` + field + `'</script></pwn-el>` + field
 }
+
+// nodeName is the same for an id of a node, which has no slash.
+const nodeName = `'"><img src=x onerror="window.__pwned='node'">`
 
 // untouched is what must hold on every page.
 const untouched = `window.__pwned === undefined && !document.querySelector("pwn-el, img[src=x], [onerror], [onload], script:not([src])")`
@@ -48,15 +56,18 @@ const (
 // furnishHostile has a tenant do its worst, and answers the ids of a job that succeeded and of one that failed.
 func furnishHostile(t *testing.T, s *service) (done, failed string) {
 	t.Helper()
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, hostile("hook-answer"), http.StatusTeapot) }))
+	t.Cleanup(hook.Close)
+	s.key = strings.TrimSpace(s.command("", "keys", "create", "--tenant", "default", "--name", hostile("key")))
 	done = s.submit(map[string]any{
 		"workflow": hostileGraph(), "metadata": map[string]any{hostile("meta-name"): hostile("meta-value")},
-		"webhook_url": "http://127.0.0.1:9/?q=" + url.QueryEscape(hostile("hook")),
-		"media":       []any{map[string]any{"name": hostile("media") + ".png", "data": base64.StdEncoding.EncodeToString(sample(t, "wan22-smooth-loop", "107.png"))}},
+		"webhook_url": hook.URL + "/?q=" + url.QueryEscape(hostile("hook")),
+		"media":       []any{map[string]any{"name": "drawing.svg", "data": base64.StdEncoding.EncodeToString([]byte(rogueSVG))}, map[string]any{"name": hostile("media") + ".png", "data": base64.StdEncoding.EncodeToString(sample(t, "wan22-smooth-loop", "107.png"))}},
 	})
 	s.finish(done, "completed")
 	failed = s.submit(map[string]any{"workflow": map[string]any{
-		"1": map[string]any{"class_type": "EmptyImage", "inputs": map[string]any{"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-		"2": map[string]any{"class_type": "SimRaise", "inputs": map[string]any{"image": []any{"1", 0}, "kind": hostile("kind"), "message": hostile("message")}},
+		"1":      map[string]any{"class_type": "EmptyImage", "inputs": map[string]any{"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+		nodeName: map[string]any{"class_type": "SimRaise", "inputs": map[string]any{"image": []any{"1", 0}, "kind": hostile("kind"), "message": hostile("message")}},
 	}})
 	s.finish(failed, "failed")
 	return done, failed
@@ -65,10 +76,9 @@ func furnishHostile(t *testing.T, s *service) (done, failed string) {
 func TestTheStringsOfTenantsAreTextEverywhere(t *testing.T) {
 	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=attached:"+rogueEngine(t, map[string]string{".svg": rogueSVG, ".html": rogueHTML}), "COMFYFLEET_OUTBOUND_ALLOW=127.0.0.0/8")
-	s.command("", "keys", "create", "--tenant", "default", "--name", hostile("key"))
 	done, failed := furnishHostile(t, s)
 	p := signedIn(t, s, adminEmail)
-	p.expect("404")
+	p.expect("404", "422")
 	admin := signIn(t, s, adminEmail)
 	raw, err := json.Marshal(hostileGraph())
 	require.NoError(t, err)
@@ -82,19 +92,40 @@ func TestTheStringsOfTenantsAreTextEverywhere(t *testing.T) {
 	tabs := mustEval[[]string](p, `[...document.querySelectorAll("nav.tabs[aria-label=Job] a")].map((a) => a.getAttribute("href"))`)
 	require.GreaterOrEqual(t, len(tabs), 4)
 	engine := mustEval[string](p, `document.querySelector("#job-time a[href^='/gpus/']").getAttribute("href")`)
-	pages := slices.Concat(tabs, []string{"/jobs/" + failed, "/jobs", "/jobs?q=" + url.QueryEscape("id:"+hostile("query")), "/jobs?q=" + url.QueryEscape(hostile("words")),
+	require.Eventually(t, func() bool { return strings.Contains(admin.get("/jobs/"+done+"?tab=deliveries").body, "418") }, patience, tick, "the webhook's answer")
+	pages := slices.Concat(tabs, []string{"/jobs/" + failed, "/jobs/" + failed + "?tab=graph", "/jobs/" + failed + "?tab=events", "/run/text-to-image?job=" + done, "/run/text-to-image?job=" + failed, "/jobs", "/jobs?q=" + url.QueryEscape("id:"+hostile("query")), "/jobs?q=" + url.QueryEscape(hostile("words")),
 		"/overview", "/gpus", engine, "/run/job/" + done, dropped, "/nowhere/" + url.PathEscape(hostile("path"))})
 	read := ""
 	for _, path := range pages {
 		p.open(path)
 		p.until("the page", `document.readyState === "complete"`)
 		require.True(t, mustEval[bool](p, untouched), "%s takes a tenant's string for markup", path)
+		if mustEval[bool](p, `!!document.getElementById("main")?.dataset.live`) {
+			p.snapshot()
+			require.True(t, mustEval[bool](p, untouched), "the stream of %s takes a tenant's string for markup", path)
+		}
 		read += mustEval[string](p, legible)
 	}
-	for _, field := range []string{"title", "media", "prefix", "prompt", "meta-name", "message", "query"} {
+	for _, field := range []string{"title", "media", "prefix", "prompt", "meta-name", "meta-value", "key", "hook-answer", "kind", "message", "node", "query"} {
 		require.True(t, strings.Contains(read, "window.__pwned='"+field+"'"), "the %s is nowhere shown as it is", field)
 	}
 	require.Contains(t, read, "?q="+url.QueryEscape(hostile("hook")), "the webhook's address")
+
+	// A file that is chosen in the browser. A name on disk has no slash, and browsers encode the quotes.
+	p.open("/run/wan22-smooth-loop")
+	named := filepath.Join(t.TempDir(), `<img src=x onerror=window.__pwned='chosen'>.png`)
+	require.NoError(t, os.WriteFile(named, sample(t, "wan22-smooth-loop", "107.png"), 0o600))
+	p.click("[data-testid=media-field] button[aria-label^=Remove]")
+	p.see("[data-testid=media-field]", "Drop a file")
+	p.choose("[data-testid=media-field] input[type=file]", named)
+	p.see("[data-testid=media-field]", "onerror=window.__pwned='chosen'>")
+	require.True(t, mustEval[bool](p, untouched))
+
+	// A refusal that repeats what was sent.
+	p.open("/run/graph/" + admin.drop("graph.json", []byte(`{`+quote(nodeName)+`: {"class_type": `+quote(hostile("class"))+`, "inputs": {}}}`)))
+	p.click("[data-testid=run]")
+	p.see("[data-testid=form-problem]", "window.__pwned='class'")
+	require.True(t, mustEval[bool](p, untouched))
 }
 
 func TestWhatAWorkflowMadeCannotRunScript(t *testing.T) {
@@ -105,8 +136,17 @@ func TestWhatAWorkflowMadeCannotRunScript(t *testing.T) {
 	admin := signIn(t, s, adminEmail)
 	p.expect("sandboxed", "net::ERR_ABORTED")
 	kinds := map[string]bool{}
+	var paths []string
 	for _, o := range s.job(done).Outputs {
-		path := "/outputs/" + o.ID
+		link, err := url.Parse(o.URL)
+		require.NoError(t, err)
+		require.NotEmpty(t, link.Query(), "a signed URL")
+		paths = append(paths, "/outputs/"+o.ID, link.RequestURI()) // the API's links lead into the dashboard's origin, too
+	}
+	inputs := regexp.MustCompile(`/media/[0-9a-f-]+`).FindAllString(admin.get("/jobs/"+done).body, -1)
+	require.NotEmpty(t, inputs)
+	slices.Sort(inputs)
+	for _, path := range append(paths, slices.Compact(inputs)...) {
 		a := admin.get(path)
 		require.Equal(t, 200, a.status)
 		require.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"), path)
@@ -116,16 +156,16 @@ func TestWhatAWorkflowMadeCannotRunScript(t *testing.T) {
 		kinds[kind] = true
 		if strings.Contains(a.body, "<script") && kind != "text/plain; charset=utf-8" {
 			require.Equal(t, "application/octet-stream", kind)
-			require.True(t, strings.HasPrefix(a.header.Get("Content-Disposition"), "attachment"), "%s: %s", o.Filename, a.header)
+			require.True(t, strings.HasPrefix(a.header.Get("Content-Disposition"), "attachment"), "%s: %s", path, a.header)
 		}
 
 		// Opened as a page of its own, in the dashboard's origin, by somebody who is signed in.
 		p.open("/jobs/" + done)
 		_ = chromedp.Do(p.ctx, chromedp.Navigate(s.base+path)) // a download ends the navigation with an error
-		require.True(t, mustEval[bool](p, "window.__pwned === undefined"), "%s ran script", o.Filename)
-		if mustEval[string](p, "location.pathname") == path {
+		require.True(t, mustEval[bool](p, "window.__pwned === undefined"), "%s ran script", path)
+		if p.path() == path {
 			for _, store := range []string{"document.cookie", "localStorage.length"} {
-				require.Equal(t, "SecurityError", mustEval[string](p, fmt.Sprintf(`(() => { try { return "reached " + %s } catch (e) { return e.name } })()`, store)), "%s reaches %s", o.Filename, store)
+				require.Equal(t, "SecurityError", mustEval[string](p, fmt.Sprintf(`(() => { try { return "reached " + %s } catch (e) { return e.name } })()`, store)), "%s reaches %s", path, store)
 			}
 		}
 	}

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,6 +118,40 @@ func TestADroppedGraphRunsAndTheEditorsFormatIsExplained(t *testing.T) {
 	p.click("[data-testid=run]")
 	p.until("the picture", `document.querySelector("#result [data-testid=output] img")?.naturalWidth > 0`)
 	p.see("#result", "succeeded")
+}
+
+// TestTheCodeThatIsShownRuns runs the page's own curl command in a shell. The job appears on an open page by itself.
+func TestTheCodeThatIsShownRuns(t *testing.T) {
+	inBrowser(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		skip(t, "no curl")
+	}
+	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
+	s.stop()
+	s.start() // at a port that it knows beforehand, as outside of tests
+	p := signedIn(t, s, adminEmail)
+	p.open("/run/wan22-smooth-loop")
+	p.click("details.curl summary")
+	p.see("#code-curl", "curl "+s.base)
+	code := mustEval[string](p, `document.querySelector("#code-curl pre").innerText`)
+	p.open("/jobs")
+	p.see("[data-testid=empty]", "No jobs yet")
+	mustEval[bool](p, "(window.marked = true)")
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "sh", "-c", code)
+	shell.Dir = filepath.Join("..", "..", "workflows", "library", "wan22-smooth-loop")
+	shell.Env = append(os.Environ(), "KEY="+testKey)
+	out, err := shell.Output()
+	require.NoError(t, err, "%s", out)
+	var made status
+	require.NoError(t, json.Unmarshal(out, &made), "%s", out)
+	p.click("[data-testid=fresh]")
+	p.see("#job-"+made.ID, "wan22")
+	require.True(t, mustEval[bool](p, "window.marked"), "the page was not loaded again")
+	s.finish(made.ID, "completed")
+	p.see("#job-"+made.ID, "succeeded")
 }
 
 // sample is the sample medium of a bundled workflow, as it lies in the repository.

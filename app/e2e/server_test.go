@@ -34,6 +34,7 @@ type service struct {
 	env  []string
 	cmd  *exec.Cmd
 	base string
+	key  string // of the API calls of a test
 	log  safeBuffer
 	done chan struct{}
 }
@@ -41,7 +42,7 @@ type service struct {
 // startService starts a server on a data directory of its own; env adds or overrides settings.
 func startService(t *testing.T, env ...string) *service {
 	t.Helper()
-	s := &service{t: t, dir: t.TempDir()}
+	s := &service{t: t, dir: t.TempDir(), key: testKey}
 	s.env = append(os.Environ(), "COMFYFLEET_DATA_DIR="+s.dir, "COMFYFLEET_LISTEN=127.0.0.1:0", "COMFYFLEET_BOOTSTRAP_KEY="+testKey,
 		"COMFYFLEET_ADMIN_EMAIL="+adminEmail, "COMFYFLEET_ADMIN_PASSWORD="+adminPassword,
 		"COMFYFLEET_WORKERS=sim:2", "COMFYFLEET_MIN_READY=2", "COMFYFLEET_SIM_ARGS=--speed 4 --test-nodes", "COMFYFLEET_LOG_FORMAT=json",
