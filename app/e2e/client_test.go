@@ -103,6 +103,9 @@ func steps(count int, delay float64) map[string]any {
 	}
 }
 
+// endless is a graph that outlasts any test, at a pace that leaves the machine to others.
+func endless(n int) map[string]any { return steps(20_000+n, 2) }
+
 // session is somebody who is signed in, without a browser.
 type session struct {
 	t    *testing.T

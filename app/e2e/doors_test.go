@@ -47,7 +47,7 @@ func routes(t *testing.T) (list []route) {
 func TestNothingChangesForAViewerNorWithoutTheToken(t *testing.T) {
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
 	s.addViewer()
-	running := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	running := s.submit(map[string]any{"workflow": endless(0)})
 	require.Eventually(t, func() bool { return s.job(running).Status == "running" }, patience, tick)
 	admin, viewer := signIn(t, s, adminEmail), signIn(t, s, viewerEmail)
 	graph := strings.TrimPrefix(admin.upload("/run/graph", "g.json", []byte(`{"1":{"class_type":"EmptyImage","inputs":{}}}`)).header.Get("HX-Redirect"), "/run/graph/")
@@ -104,7 +104,7 @@ func TestAViewerSeesEveryVerbDisabled(t *testing.T) {
 	s.addViewer()
 	done := s.submit(map[string]any{"workflow": steps(1, 0.01)})
 	s.finish(done, "completed")
-	running := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	running := s.submit(map[string]any{"workflow": endless(0)})
 	p := signedIn(t, s, viewerEmail)
 	for _, path := range []string{"/overview", "/jobs", "/jobs/" + done, "/jobs/" + running, "/gpus", "/gpus/sim0", "/run/text-to-image"} {
 		p.open(path)

@@ -28,7 +28,7 @@ func TestAWorkerIsDrainedResumedReadAndLost(t *testing.T) {
 	p.open("/gpus/" + worker)
 	p.see("#worker-log", "Starting server")
 	lines := mustEval[int](p, `document.querySelectorAll("#worker-log li").length`)
-	jobs := []string{s.submit(map[string]any{"workflow": steps(4000, 0.05)}), s.submit(map[string]any{"workflow": steps(4001, 0.05)})}
+	jobs := []string{s.submit(map[string]any{"workflow": endless(0)}), s.submit(map[string]any{"workflow": endless(1)})}
 	p.until("the log to go on", fmt.Sprintf(`document.querySelectorAll("#worker-log li").length > %d`, lines))
 	p.until("its job", `document.querySelector(".gpu a[href^='/jobs/']")`)
 	pid := p.pid()
@@ -78,7 +78,7 @@ func TestAnOpenPageSaysThatItIsStaleAndRecovers(t *testing.T) {
 	p.shot("overview-stale")
 	s.start()
 	p.until("the banner goes", `document.getElementById("stale").hidden && !document.querySelector("[data-stale]")`)
-	id := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	id := s.submit(map[string]any{"workflow": endless(0)})
 	p.see("#running", "SimSteps")
 	require.True(t, mustEval[bool](p, "window.marked"), "the page was not loaded again")
 	require.Equal(t, 200, s.api("DELETE", "/v1/jobs/"+id, nil).status)

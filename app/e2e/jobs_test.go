@@ -11,7 +11,7 @@ func TestAJobIsCanceledAndRetriedFromItsPage(t *testing.T) {
 	inBrowser(t)
 	s := startService(t)
 	p := signedIn(t, s, adminEmail)
-	id := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	id := s.submit(map[string]any{"workflow": endless(0)})
 	p.open("/jobs/" + id)
 	p.see("[data-testid=state]", "running")
 	p.click("[data-testid=cancel]")
@@ -32,7 +32,7 @@ func TestAJobIsCanceledAndRetriedFromItsPage(t *testing.T) {
 func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
 	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
-	first := s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	first := s.submit(map[string]any{"workflow": endless(0)})
 	p := signedIn(t, s, adminEmail)
 	p.open("/jobs")
 	p.see("#job-"+first, "running")
@@ -42,7 +42,7 @@ func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
 	p.hover("#job-" + first)
 	var waiting []string
 	for range 3 {
-		waiting = append(waiting, s.submit(map[string]any{"workflow": steps(4001, 0.05)}))
+		waiting = append(waiting, s.submit(map[string]any{"workflow": endless(1)}))
 	}
 	p.see("[data-testid=fresh]", "3 new jobs")
 	require.Equal(t, 1, mustEval[int](p, `document.querySelectorAll("[data-testid=job-row]").length`))
@@ -54,7 +54,7 @@ func TestJobsAppearWithoutReloadAndAFilteredSelectionIsCanceled(t *testing.T) {
 	// Out of the list's way, a new row comes by itself.
 	p.hover("#sentence")
 	mustEval[bool](p, `(document.activeElement.blur(), true)`)
-	waiting = append(waiting, s.submit(map[string]any{"workflow": steps(4002, 0.05)}))
+	waiting = append(waiting, s.submit(map[string]any{"workflow": endless(2)}))
 	p.see("#job-"+waiting[3], "queued")
 	require.True(t, mustEval[bool](p, "window.marked"))
 

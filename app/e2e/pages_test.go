@@ -93,6 +93,21 @@ func (p *tab) inject() error {
 	return err
 }
 
+func TestTheAccessibilityCheckerIsAsItWasPublished(t *testing.T) {
+	raw, err := os.ReadFile("testdata/axe/manifest.json")
+	require.NoError(t, err)
+	var manifest struct {
+		Files []struct{ Path, SHA256 string }
+	}
+	require.NoError(t, json.Unmarshal(raw, &manifest))
+	require.NotEmpty(t, manifest.Files)
+	for _, f := range manifest.Files {
+		body, err := os.ReadFile("testdata/axe/" + f.Path)
+		require.NoError(t, err)
+		require.Equal(t, f.SHA256, hashOf(body), f.Path)
+	}
+}
+
 func TestEveryPageIsAccessibleWhenItIsFull(t *testing.T) {
 	inBrowser(t)
 	s := startService(t, "COMFYFLEET_WORKERS=sim:3", "COMFYFLEET_MIN_READY=3", "COMFYFLEET_OUTBOUND_ALLOW=127.0.0.0/8")
@@ -185,7 +200,7 @@ func furnish(t *testing.T, s *service) (f furniture) {
 		"2": map[string]any{"class_type": "SimRaise", "inputs": map[string]any{"image": []any{"1", 0}, "kind": "ValueError", "message": "the bridge fell"}},
 	}})
 	text := s.submit(map[string]any{"workflow_id": "text-to-text"})
-	f.canceled = s.submit(map[string]any{"workflow": steps(4000, 0.05)})
+	f.canceled = s.submit(map[string]any{"workflow": endless(0)})
 	require.Equal(t, 200, s.api("DELETE", "/v1/jobs/"+f.canceled, nil).status)
 	s.finish(f.done, "completed")
 	s.finish(f.failed, "failed")
@@ -200,8 +215,8 @@ func furnish(t *testing.T, s *service) (f furniture) {
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	require.Eventually(t, func() bool { return strings.Contains(admin.get("/gpus/sim2").body, "SIGKILL") }, patience, tick, "the end of sim2's process")
 
-	f.running = s.submit(map[string]any{"workflow": steps(4000, 0.05)})
-	second := s.submit(map[string]any{"workflow": steps(4001, 0.05)})
+	f.running = s.submit(map[string]any{"workflow": endless(0)})
+	second := s.submit(map[string]any{"workflow": endless(1)})
 	for _, id := range []string{f.running, second} {
 		require.Eventually(t, func() bool { return s.job(id).Status == "running" }, patience, tick)
 	}
