@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -271,13 +272,14 @@ func orDash(s string) string {
 	return s
 }
 
+// exitLines are the ends of a worker's processes, newest first.
 func exitLines(x models.Worker, now time.Time) []views.Exit {
 	var list []views.Exit
-	for _, e := range x.Exits {
+	for _, e := range slices.SortedStableFunc(slices.Values(x.Exits), func(a, b models.WorkerExit) int { return b.At.Compare(a.At) }) {
 		how, _, _ := strings.Cut(exitWords(e), ", ")
 		v := views.Exit{
 			At: since(e.At, now, " ago"), PID: strconv.Itoa(e.PID), How: how, Why: orDash(e.Reason), Uptime: clock(e.Uptime),
-			Log: logLines(e.LogTail, ""), LogID: "exit-" + strconv.Itoa(e.PID) + "-" + strconv.FormatInt(e.At.UnixMilli(), 10),
+			Log: logLines(e.LogTail, ""), LogID: "exit-" + strconv.FormatInt(e.At.UnixMilli(), 10) + "-" + strconv.Itoa(e.PID),
 		}
 		if e.Code != 0 || e.Signal != "" {
 			v.State = "failed"
