@@ -121,7 +121,7 @@ func JobsPage(p Jobs) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<div class=\"table-wrap\" data-job-list><table class=\"table table--list jobs\" role=\"table\"><caption class=\"sr\">Jobs, newest first</caption> <thead role=\"rowgroup\"><tr role=\"row\"><th class=\"fit\" role=\"columnheader\"><input type=\"checkbox\" class=\"check\" aria-label=\"Select all on this page\" data-select-all></th><th role=\"columnheader\">Job</th><th role=\"columnheader\">State</th><th role=\"columnheader\">Workflow</th><th role=\"columnheader\">Tenant</th><th role=\"columnheader\">Progress, reason or result</th><th class=\"p3\" role=\"columnheader\">Origin</th><th class=\"p2 r\" role=\"columnheader\">GPU</th><th class=\"r p2\" role=\"columnheader\">Waited</th><th class=\"r\" role=\"columnheader\">Ran</th><th class=\"r\" role=\"columnheader\">Age</th><th class=\"r p3\" role=\"columnheader\"><abbr title=\"Attempts\">Att.</abbr></th></tr></thead> <tbody role=\"rowgroup\">")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<div class=\"table-wrap\" data-job-list><table class=\"table table--list jobs\" role=\"table\"><caption class=\"sr\">Jobs, newest first</caption> <thead role=\"rowgroup\"><tr role=\"row\"><th class=\"fit\" role=\"columnheader\"><input type=\"checkbox\" class=\"check\" aria-label=\"Select all on this page\" data-select-all></th><th role=\"columnheader\">Job</th><th role=\"columnheader\">State</th><th role=\"columnheader\">Workflow</th><th class=\"p1\" role=\"columnheader\">Tenant</th><th class=\"flex\" role=\"columnheader\">Progress, reason or result</th><th class=\"p3\" role=\"columnheader\">Origin</th><th class=\"p2 r\" role=\"columnheader\">GPU</th><th class=\"r p2\" role=\"columnheader\">Waited</th><th class=\"r p1\" role=\"columnheader\">Ran</th><th class=\"r\" role=\"columnheader\">Age</th><th class=\"r p3\" role=\"columnheader\"><abbr title=\"Attempts\">Att.</abbr></th></tr></thead> <tbody role=\"rowgroup\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -828,14 +828,14 @@ func JobTableRow(r JobRow, live bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 60, "</span></a></td><td class=\"mid wide-only\" role=\"cell\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 60, "</span></a></td><td class=\"mid wide-only p1\" role=\"cell\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var41 string
 		templ_7745c5c3_Var41, templ_7745c5c3_Err = templ.JoinStringErrs(r.Tenant)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `jobs.templ`, Line: 137, Col: 50}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `jobs.templ`, Line: 137, Col: 53}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var41))
 		if templ_7745c5c3_Err != nil {
@@ -993,7 +993,7 @@ func JobTableRow(r JobRow, live bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 76, "</td><td class=\"r wide-only\" role=\"cell\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 76, "</td><td class=\"r wide-only p1\" role=\"cell\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -225,7 +225,7 @@ func processLines(x models.Worker) []views.KV {
 	} else {
 		kvs = append(kvs, views.KV{Key: "Pid", Value: "–"})
 	}
-	kvs = append(kvs, views.KV{Key: "Address", Value: x.URL, Code: true})
+	kvs = append(kvs, views.KV{Key: "Address", Value: orDash(x.URL), Code: x.URL != ""})
 	if x.StartedAt != nil {
 		kvs = append(kvs, views.KV{Key: "Started", Value: x.StartedAt.UTC().Format(exactForm)})
 	}
