@@ -127,7 +127,7 @@ type Library interface {
 
 // Stats are figures of the house.
 type Stats interface {
-	OldestWaiting(ctx context.Context) (time.Time, bool, error)
+	OldestQueued(ctx context.Context) (time.Time, bool, error)
 	RecentDurations(ctx context.Context, slug string, n int) ([]int64, error)
 	DayStats(ctx context.Context, now time.Time) (models.DayStats, error)
 }

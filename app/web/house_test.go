@@ -401,7 +401,7 @@ func (l houseLibrary) Version(ctx context.Context, slug string, version int) (mo
 
 func (l houseLibrary) Alias(ctx context.Context, slug, alias string) (int, error) { return 1, nil }
 
-func (h *house) OldestWaiting(ctx context.Context) (time.Time, bool, error) {
+func (h *house) OldestQueued(ctx context.Context) (time.Time, bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var oldest time.Time

@@ -86,7 +86,7 @@ func (w *Web) presentOverview(ctx context.Context, refused string) (views.Overvi
 	if err != nil {
 		return views.Overview{}, err
 	}
-	oldest, _, err := w.Stats.OldestWaiting(ctx)
+	oldest, _, err := w.Stats.OldestQueued(ctx)
 	if err != nil {
 		return views.Overview{}, err
 	}

@@ -92,7 +92,7 @@ func (w *Web) status(ctx context.Context, workers []models.Worker) (views.Status
 	}
 	f.queued, f.running = counts[models.JobQueued], counts[models.JobRunning]
 	if f.queued > 0 {
-		if f.oldest, _, err = w.Stats.OldestWaiting(ctx); err != nil {
+		if f.oldest, _, err = w.Stats.OldestQueued(ctx); err != nil {
 			return views.Status{}, err
 		}
 		recent, err := w.Stats.RecentDurations(ctx, "", 20)

@@ -101,10 +101,19 @@ func (s *Store) QueuePosition(ctx context.Context, job models.Job) (int, error) 
 	return ahead + 1, translate(err, "read queue position", "job")
 }
 
-// OldestWaiting is when the longest waiting job was accepted; ok is false when none waits.
+// OldestWaiting is when the longest waiting job that has no worker yet was accepted; ok is false when there is none.
 func (s *Store) OldestWaiting(ctx context.Context) (at time.Time, ok bool, err error) {
+	return s.oldest(ctx, waiting)
+}
+
+// OldestQueued is the same of all jobs that do not run yet, also of those that a worker has next.
+func (s *Store) OldestQueued(ctx context.Context) (at time.Time, ok bool, err error) {
+	return s.oldest(ctx, "state = 'queued'")
+}
+
+func (s *Store) oldest(ctx context.Context, condition string) (at time.Time, ok bool, err error) {
 	var oldest []time.Time
-	err = s.read(ctx).Table("jobs").Where(waiting).Order("seq").Limit(1).Pluck("created_at", &oldest).Error
+	err = s.read(ctx).Table("jobs").Where(condition).Order("seq").Limit(1).Pluck("created_at", &oldest).Error
 	if err != nil || len(oldest) == 0 {
 		return time.Time{}, false, translate(err, "read oldest waiting job", "job")
 	}

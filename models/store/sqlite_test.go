@@ -159,6 +159,7 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		"queue":          {func() error { _, err := s.Queue(ctx, 10); return err }, "jobs_waiting"},
 		"position":       {func() error { _, err := s.QueuePosition(ctx, job); return err }, "jobs_waiting"},
 		"oldest":         {func() error { _, _, err := s.OldestWaiting(ctx); return err }, "jobs_state "},
+		"oldest queued":  {func() error { _, _, err := s.OldestQueued(ctx); return err }, "jobs_state "},
 		"expiry":         {func() error { _, err := s.ExpireJobs(ctx, now, 10); return err }, "jobs_deadline"},
 		"sweep":          {func() error { _, _, err := s.SweepJobs(ctx, now, 10); return err }, "jobs_finished"},
 		"durations":      {func() error { _, err := s.RecentDurations(ctx, "wan", 10); return err }, "jobs_durations"},

@@ -44,6 +44,7 @@ type Jobs interface {
 	Queue(ctx context.Context, perTenant int) (models.QueueView, error)
 	QueuePosition(ctx context.Context, job models.Job) (int, error)
 	OldestWaiting(ctx context.Context) (at time.Time, ok bool, err error)
+	OldestQueued(ctx context.Context) (at time.Time, ok bool, err error)
 	OpenAttempts(ctx context.Context) ([]models.OpenAttempt, error)
 	Job(ctx context.Context, tenantID, id string) (models.Job, error)
 	Jobs(ctx context.Context, f models.JobFilter, page models.Page) (models.JobPage, error)
