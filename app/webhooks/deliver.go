@@ -53,7 +53,7 @@ func (o *Outbox) deliver(ctx context.Context, d models.Delivery) {
 	case attempt.Error == "":
 		o.record(ctx, d, attempt, models.DeliveryDelivered, nil)
 	case answer.Status == http.StatusGone:
-		o.disable(ctx, tenant, d)
+		o.disable(ctx, d)
 		o.record(ctx, d, attempt, models.DeliveryFailed, nil)
 	default:
 		pause, again := pauseAfter(d.Attempts + 1)
@@ -94,16 +94,15 @@ func failure(answer outbound.Answer, err error) string {
 	}
 }
 
-// disable stops a tenant's webhooks: its endpoint asked for it.
-func (o *Outbox) disable(ctx context.Context, tenant models.Tenant, d models.Delivery) {
-	now := o.Now()
-	tenant.WebhooksDisabledAt = &now
-	if err := o.Store.UpdateTenant(ctx, tenant); err != nil {
+// disable stops a tenant's webhooks: its endpoint asked for it. Nothing else of the tenant is written: an operator may
+// have changed it while the endpoint took its time.
+func (o *Outbox) disable(ctx context.Context, d models.Delivery) {
+	if err := o.Store.DisableWebhooks(ctx, d.TenantID, o.Now()); err != nil {
 		// The next message gets another 410.
-		o.Log.Error("webhooks: disable after 410", "tenant", tenant.ID, "error", err)
+		o.Log.Error("webhooks: disable after 410", "tenant", d.TenantID, "error", err)
 		return
 	}
-	o.Log.Warn("webhooks disabled: endpoint answered 410 Gone", "tenant", tenant.ID, "delivery", d.ID)
+	o.Log.Warn("webhooks disabled: endpoint answered 410 Gone", "tenant", d.TenantID, "delivery", d.ID)
 }
 
 // record writes an attempt. It outlives ctx: what was sent should be known.

@@ -138,6 +138,25 @@ func TestStatusCountsAlthoughTheBodyDrips(t *testing.T) {
 	assert.Equal(t, "begins, and then", string(a.Answer))
 }
 
+func TestGoneChangesNothingElseOfTheTenant(t *testing.T) {
+	b := newBench(t)
+	defer b.Close()
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		suspended, at := b.tenant, now() // by an operator, while the endpoint thinks
+		suspended.SuspendedAt = &at
+		assert.NoError(t, b.UpdateTenant(r.Context(), suspended))
+		w.WriteHeader(http.StatusGone)
+	})
+	d := b.owe(t, url)
+	stop := start(t, newOutbox(b, loopback(t)))
+	defer stop()
+	attempted(t, b, d.ID, 1)
+	tenant, err := b.Tenant(t.Context(), b.tenant.ID)
+	require.NoError(t, err)
+	assert.NotNil(t, tenant.WebhooksDisabledAt)
+	assert.NotNil(t, tenant.SuspendedAt, "the suspension is not undone")
+}
+
 func TestGoneDisablesTheTenantsWebhooks(t *testing.T) {
 	b := newBench(t)
 	defer b.Close()

@@ -42,7 +42,7 @@ type Store interface {
 	Delivery(ctx context.Context, id string) (models.Delivery, error)
 	Redeliver(ctx context.Context, id string, at time.Time) error
 	Tenant(ctx context.Context, id string) (models.Tenant, error)
-	UpdateTenant(ctx context.Context, t models.Tenant) error
+	DisableWebhooks(ctx context.Context, tenantID string, at time.Time) error
 }
 
 // Poster sends one request; *outbound.Client does.

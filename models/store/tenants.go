@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -40,6 +41,14 @@ func (s *Store) Tenants(ctx context.Context) ([]models.Tenant, error) {
 func (s *Store) UpdateTenant(ctx context.Context, t models.Tenant) error {
 	return s.write(ctx, "update tenant", "tenant", func(tx *gorm.DB) error {
 		return one(tx.Model(&models.Tenant{}).Where("id = ?", t.ID).Select("*").Omit("id", "created_at").Updates(&t), "tenant")
+	})
+}
+
+// DisableWebhooks turns a tenant's webhooks off, and leaves everything else of it as it is now. Said again it changes
+// nothing.
+func (s *Store) DisableWebhooks(ctx context.Context, tenantID string, at time.Time) error {
+	return s.write(ctx, "disable webhooks", "tenant", func(tx *gorm.DB) error {
+		return one(tx.Exec(`UPDATE tenants SET webhooks_disabled_at = COALESCE(webhooks_disabled_at, ?) WHERE id = ?`, stamp(at), tenantID), "tenant")
 	})
 }
 

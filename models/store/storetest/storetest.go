@@ -68,6 +68,7 @@ type People interface {
 	TenantByName(ctx context.Context, name string) (models.Tenant, error)
 	Tenants(ctx context.Context) ([]models.Tenant, error)
 	UpdateTenant(ctx context.Context, t models.Tenant) error
+	DisableWebhooks(ctx context.Context, tenantID string, at time.Time) error
 	DeleteTenant(ctx context.Context, id string) error
 	CreateKey(ctx context.Context, k models.APIKey) error
 	KeyByHash(ctx context.Context, hash string) (models.APIKey, models.Tenant, error)
