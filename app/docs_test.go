@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"regexp"
 	"testing"
 
@@ -27,6 +28,25 @@ func TestDocsNameEverySettingAndEveryCode(t *testing.T) {
 	for _, c := range codes {
 		require.Contains(t, string(page), "| `"+string(c[1])+"` | "+string(c[2])+" |", "docs/api.md")
 	}
+}
+
+// TestTheDocsVerifyWebhooksAsTheSpecificationDoes runs the function that docs/api.md gives to be copied, on the example
+// that the libraries of Standard Webhooks share.
+func TestTheDocsVerifyWebhooksAsTheSpecificationDoes(t *testing.T) {
+	page, err := os.ReadFile("../docs/api.md")
+	require.NoError(t, err)
+	code := regexp.MustCompile("(?s)```python\n(.*?def verify\\(.*?)```").FindSubmatch(page)
+	require.NotNil(t, code)
+	const check = `
+secret, right, wrong = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
+def said(signature, at="1614265330", body=b'{"test": 2432232314}'):
+    headers = {"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": at, "webhook-signature": signature}
+    return verify(secret, headers, body)
+assert said(right) and said(wrong + " v1a,AAAA " + right), "what is right"
+assert not (said(wrong) or said("") or said(right, at="1614265331") or said(right, body=b'{"test":2432232314}')), "what is wrong"
+`
+	out, err := exec.CommandContext(t.Context(), python(t, "hmac"), "-c", string(code[1])+check).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // TestLinksOfTheDocsLeadSomewhere follows every relative link.
