@@ -302,6 +302,7 @@ type jobStatus struct {
 	JobID        string          `json:"job_id"`
 	Status       string          `json:"status"`
 	Progress     int             `json:"progress"`
+	Value        int             `json:"progress_value"`
 	NodesDone    int             `json:"nodes_done"`
 	NodesTotal   int             `json:"nodes_total"`
 	PromptID     string          `json:"prompt_id"`
