@@ -26,6 +26,7 @@ type bodyRefusal struct {
 	code   string
 	file   string // its body
 	form   bool   // multipart instead of JSON
+	sized  bool   // its length is what is wrong with it
 	// method, path and header are POST, /v1/jobs and those of a good request where they are not set.
 	method, path string
 	header       map[string]string
@@ -45,6 +46,9 @@ func TestRefusalsOfLargeBodiesCanBeRead(t *testing.T) {
 			send := connect(t)
 			for _, c := range cases {
 				for _, chunked := range []bool{false, true} {
+					if chunked && c.sized {
+						continue
+					}
 					t.Run(c.name+map[bool]string{false: ", sized", true: ", chunked"}[chunked], func(t *testing.T) {
 						if c.before != nil {
 							c.before()
@@ -136,14 +140,14 @@ func contentRefusals(t *testing.T, write func(name, head string, filling int64, 
 		{name: "JSON with a large rest", status: 413, code: "body_too_large", file: write("rest", `{"metadata":"`, medium, `"}`)},
 		{name: "JSON with an editor's graph", status: 422, code: "editor_format", file: write("editor", open, medium, editor)},
 		{name: "JSON with an unknown node", status: 422, code: "unknown_node", file: write("node", open, medium, graph+`,"inputs":[{"node":"9","field":"a","value":1}]}`)},
-		{name: "JSON over the total limit", status: 413, code: "body_too_large", file: larger(t, write("all", `{"metadata":"`, medium, ""))},
+		{name: "JSON over the total limit", sized: true, status: 413, code: "body_too_large", file: larger(t, write("all", `{"metadata":"`, medium, ""))},
 		{name: "form without a name", status: 400, code: "malformed_form", form: true, file: write("nameless.form", formPart(`filename="a"`), medium, "")},
 		{name: "form with a field that is none", status: 400, code: "unknown_part", form: true, file: write("field.form", formPart(`name="colour"`), medium, "")},
 		{name: "form that ends too soon", status: 400, code: "malformed_form", form: true, file: write("end.form", file, medium, "")},
 		{name: "form with an item over its limit", status: 400, code: "media_too_large", form: true, file: write("item.form", file, 80<<20, part("workflow", "{}"))},
 		{name: "form with a large rest", status: 413, code: "body_too_large", form: true, file: write("rest.form", formPart(`name="metadata"`), medium, "")},
 		{name: "form with an editor's graph", status: 422, code: "editor_format", form: true, file: write("editor.form", file, medium, part("workflow", `{"nodes":[],"links":[]}`))},
-		{name: "form over the total limit", status: 413, code: "body_too_large", form: true, file: larger(t, write("all.form", formPart(`name="metadata"`), medium, ""))},
+		{name: "form over the total limit", sized: true, status: 413, code: "body_too_large", form: true, file: larger(t, write("all.form", formPart(`name="metadata"`), medium, ""))},
 	}
 }
 
@@ -299,7 +303,7 @@ for line in sys.stdin:
 `
 
 func pythonSender(t *testing.T) sender {
-	cmd := exec.CommandContext(t.Context(), python(t, "requests"), "-c", uploader)
+	cmd := exec.Command(python(t, "requests"), "-c", uploader) // ends with its input, after the test
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
