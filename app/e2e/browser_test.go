@@ -187,8 +187,11 @@ func (p *tab) open(path string) {
 }
 
 // eval runs a JavaScript expression. It may be a promise.
-func eval[T any](p *tab, js string) (T, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+func eval[T any](p *tab, js string) (T, error) { return evalWithin[T](p, 20*time.Second, js) }
+
+// evalWithin is eval for what may compute for long.
+func evalWithin[T any](p *tab, limit time.Duration, js string) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, limit)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
 }
