@@ -40,8 +40,8 @@ fuzz: ## fuzz every target of the repository, each for FUZZTIME (10s)
 		done; \
 	done
 
-soak: ## kill servers and workers under load, at full count, and count what became of the jobs
-	SOAK_SCALE=10 $(GO) test -race -count=1 -v -run 'TestEveryAcceptedJobEndsOnce|TestJobsOutlive' ./app
+soak: ## kill servers and workers under load, and run 64 workers, at full count: minutes
+	SOAK_SCALE=10 $(GO) test -race -count=1 -v -timeout 30m -run 'TestNoKillLosesAJobOrRunsItAgain|TestAFullHouseLeavesNothingBehind' ./app
 
 faults: ## inject every fault into real workers and print what became of job and worker
 	@mkdir -p bin

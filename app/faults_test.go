@@ -167,21 +167,19 @@ func clip(s string, n int) string {
 	return strings.TrimSpace(s)
 }
 
-// firstWorker asks the running server over its socket, which opens beside the port that start waits for.
 func (s *testServer) firstWorker() models.Worker {
 	s.t.Helper()
-	deadline, look := time.Now().Add(patience), time.NewTicker(20*time.Millisecond)
-	defer look.Stop()
-	for {
+	return s.workers()[0]
+}
+
+// workers asks the running server over its socket, which opens beside the port that start waits for.
+func (s *testServer) workers() (list []models.Worker) {
+	s.t.Helper()
+	s.eventually(func() bool {
 		raw, err := callControl(s.t.Context(), s.dir, "workers.list", workerArgs{})
-		if err == nil {
-			var list []models.Worker
-			require.NoError(s.t, json.Unmarshal(raw, &list))
-			return list[0]
-		}
-		require.True(s.t, time.Now().Before(deadline), "%v", err)
-		<-look.C
-	}
+		return err == nil && json.Unmarshal(raw, &list) == nil
+	}, "the workers are listed")
+	return list
 }
 
 // untilWorker waits until the first worker is in a state and so many of its processes have ended.

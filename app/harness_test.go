@@ -392,6 +392,17 @@ func (s *testServer) running(id string) jobStatus {
 	return s.until(id, "running", patience, func(j jobStatus) bool { return j.Status == "running" })
 }
 
+// eventually polls in the test's own goroutine.
+func (s *testServer) eventually(done func() bool, what string, args ...any) {
+	s.t.Helper()
+	deadline, look := time.Now().Add(patience), time.NewTicker(20*time.Millisecond)
+	defer look.Stop()
+	for !done() {
+		require.True(s.t, time.Now().Before(deadline), fmt.Sprintf(what, args...))
+		<-look.C
+	}
+}
+
 // completed waits for a job's good end.
 func (s *testServer) completed(id string) jobStatus {
 	s.t.Helper()

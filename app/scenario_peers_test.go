@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -47,10 +48,11 @@ const quick = "COMFYFLEET_SIM_ARGS=--test-nodes --journal journal.jsonl"
 
 // executed is a line of a simulator's journal.
 type executed struct {
-	Worker   string `json:"-"`
-	PID      int    `json:"pid"`
-	Event    string `json:"event"` // start, cached, end, interrupted, error
-	PromptID string `json:"prompt_id"`
+	Worker   string    `json:"-"`
+	At       time.Time `json:"t"`
+	PID      int       `json:"pid"`
+	Event    string    `json:"event"` // start, cached, end, interrupted, error
+	PromptID string    `json:"prompt_id"`
 }
 
 // journal is what all simulators have executed, in the order of each.
