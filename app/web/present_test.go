@@ -279,6 +279,6 @@ func TestAnEndOfAProcessKeepsItsNameWhenOlderOnesAreForgotten(t *testing.T) {
 	at := time.Date(2026, 11, 26, 6, 0, 0, 0, time.UTC)
 	exits := []models.WorkerExit{{At: at, PID: 1}, {At: at.Add(time.Minute), PID: 2}}
 	before, after := exitLines(models.Worker{Exits: exits}, at), exitLines(models.Worker{Exits: exits[1:]}, at)
-	assert.Equal(t, before[1].LogID, after[0].LogID, "a log that is open would become another one")
+	assert.Equal(t, before[0].LogID, after[0].LogID, "a log that is open would become another one")
 	assert.NotEqual(t, before[0].LogID, before[1].LogID)
 }
