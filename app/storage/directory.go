@@ -26,15 +26,19 @@ func openDirectory(path string) (*directory, error) {
 		}
 	}
 	// Also when they were there already: who made them may have crashed before the sync.
-	return &directory{path: path}, syncDirectory(path)
+	return &directory{path: path}, syncFile(path)
 }
 
-// sync puts a shard's entries on the disk.
-func (d *directory) sync(shard string) error {
-	return syncDirectory(filepath.Join(d.path, shard))
+// sync puts a file, and then its shard's entries, on the disk.
+func (d *directory) sync(key, shard string) error {
+	if err := syncFile(filepath.Join(d.path, filepath.FromSlash(key))); err != nil {
+		return err
+	}
+	return syncFile(filepath.Join(d.path, shard))
 }
 
-func syncDirectory(path string) error {
+// syncFile puts a file or directory on the disk, whoever wrote to it.
+func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

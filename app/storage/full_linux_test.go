@@ -3,6 +3,8 @@ package storage
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -26,7 +28,7 @@ func TestFullDiskIsSaidPlainly(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer full.Close()
-	require.NoError(t, syscall.Dup3(int(full.Fd()), int(w.file.Fd()), syscall.O_CLOEXEC))
+	require.NoError(t, syscall.Dup3(int(full.Fd()), descriptorBelow(t, dir), syscall.O_CLOEXEC))
 
 	_, err = w.Write([]byte("does not fit"))
 	assert.Equal(t, models.CodeFull, models.ErrorCode(err))
@@ -34,4 +36,21 @@ func TestFullDiskIsSaidPlainly(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+// descriptorBelow is this process's one open file in a directory.
+func descriptorBelow(t *testing.T, dir string) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, fd := range open {
+		path, err := os.Readlink("/proc/self/fd/" + fd.Name())
+		if err == nil && strings.HasPrefix(path, dir+"/") {
+			n, err := strconv.Atoi(fd.Name())
+			require.NoError(t, err)
+			return n
+		}
+	}
+	t.Fatal("no file is open in " + dir)
+	return -1
 }

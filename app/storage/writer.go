@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"os"
 	"syscall"
 
 	"github.com/gabriel-vasile/mimetype"
@@ -24,7 +23,6 @@ type Writer struct {
 	store  *Store
 	id     string
 	w      *blob.Writer
-	file   *os.File // the local temporary file, nil for a bucket elsewhere
 	cancel context.CancelFunc
 	hash   hash.Hash
 	head   []byte
@@ -42,10 +40,6 @@ func (s *Store) Create(ctx context.Context, id string) (*Writer, error) {
 	inner, err := s.bucket.NewWriter(ctx, keyOf(id), &blob.WriterOptions{
 		// Given, or the bucket would hold back the first bytes to guess it; ours is in the database.
 		ContentType: "application/octet-stream",
-		BeforeWrite: func(as func(any) bool) error {
-			as(&w.file)
-			return nil
-		},
 	})
 	if err != nil {
 		cancel()
@@ -74,22 +68,17 @@ func (w *Writer) Commit() (Blob, error) {
 	if w.done {
 		return Blob{}, fmt.Errorf("commit blob %s: it has ended", w.id)
 	}
-	// Before the rename: a name must never lead to bytes that a power loss can still take.
-	if w.file != nil {
-		if err := w.file.Sync(); err != nil {
-			w.Abort()
-			return Blob{}, fmt.Errorf("sync blob %s: %w", w.id, whenFull(err))
-		}
-	}
 	w.done = true
 	err := w.w.Close()
 	w.cancel()
 	if err != nil {
 		return Blob{}, fmt.Errorf("commit blob %s: %w", w.id, whenFull(err))
 	}
+	// After the rename, so that one write of the file system's journal takes bytes and name. Until both are on the disk
+	// nobody knows the name: what a power loss leaves of it is swept up.
 	if w.store.local != nil {
-		if err := w.store.local.sync(shardOf(w.id)); err != nil {
-			return Blob{}, errors.Join(fmt.Errorf("commit blob %s: %w", w.id, err), w.store.Delete(context.Background(), w.id))
+		if err := w.store.local.sync(keyOf(w.id), shardOf(w.id)); err != nil {
+			return Blob{}, errors.Join(fmt.Errorf("commit blob %s: %w", w.id, whenFull(err)), w.store.Delete(context.Background(), w.id))
 		}
 	}
 	return Blob{
