@@ -41,6 +41,7 @@ type Deps struct {
 type Jobs interface {
 	Submit(ctx context.Context, s jobs.Submission) (jobs.Accepted, error)
 	Job(ctx context.Context, tenantID, id string) (jobs.View, error)
+	State(ctx context.Context, tenantID, id string) (models.JobState, error)
 	Jobs(ctx context.Context, f models.JobFilter, p models.Page) (models.JobPage, error)
 	Cancel(ctx context.Context, tenantID, id, by string) (job models.Job, changed bool, err error)
 	Outputs(ctx context.Context, tenantID, id string) ([]models.Output, error)

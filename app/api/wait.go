@@ -52,18 +52,20 @@ func (a *api) whenFinal(ctx context.Context, tenantID, id string) (jobs.View, er
 	defer f.Close()
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
-	for {
-		// The wait may be over, the look at the job is not.
-		call, done := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
-		job, err := a.Jobs.Job(call, tenantID, id)
+	// The wait may be over, the looks at the job are not.
+	looks := context.WithoutCancel(ctx)
+	for waiting := true; waiting; {
+		call, done := context.WithTimeout(looks, callLimit)
+		state, err := a.Jobs.State(call, tenantID, id)
 		done()
-		if err != nil || job.State.Final() || ctx.Err() != nil {
-			return job, err
+		if err != nil {
+			return jobs.View{}, err
 		}
-		if !a.awaitNews(ctx, f, tick.C) {
-			return job, nil
-		}
+		waiting = !state.Final() && ctx.Err() == nil && a.awaitNews(ctx, f, tick.C)
 	}
+	call, done := context.WithTimeout(looks, callLimit)
+	defer done()
+	return a.Jobs.Job(call, tenantID, id)
 }
 
 // awaitNews waits until the job may have ended. Progress is no such news: it comes many times a second. It is false when

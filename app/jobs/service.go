@@ -129,6 +129,11 @@ func (s *Service) Job(ctx context.Context, tenantID, id string) (View, error) {
 	return s.view(ctx, job)
 }
 
+// State is where one job stands.
+func (s *Service) State(ctx context.Context, tenantID, id string) (models.JobState, error) {
+	return s.Store.JobState(ctx, tenantID, id)
+}
+
 func (s *Service) view(ctx context.Context, job models.Job) (View, error) {
 	s.overlay(&job)
 	v := View{Job: job}
@@ -238,10 +243,12 @@ func (s *Service) SetPriority(ctx context.Context, tenantID, id string, priority
 
 // Outputs are the job's outputs in order.
 func (s *Service) Outputs(ctx context.Context, tenantID, id string) ([]models.Output, error) {
-	if _, err := s.Store.Job(ctx, tenantID, id); err != nil {
-		return nil, err
+	outputs, err := s.Store.Outputs(ctx, id)
+	if err != nil || len(outputs) > 0 && (tenantID == "" || outputs[0].TenantID == tenantID) {
+		return outputs, err
 	}
-	return s.Store.Outputs(ctx, id)
+	_, err = s.Store.JobState(ctx, tenantID, id) // none yet, or not theirs
+	return []models.Output{}, err
 }
 
 // OpenOutput opens an output's bytes. The reader seeks.

@@ -31,6 +31,7 @@ type Store interface {
 	SweepJobs(ctx context.Context, finishedBefore time.Time, limit int) (assetIDs []string, jobs int, err error)
 
 	Job(ctx context.Context, tenantID, id string) (models.Job, error)
+	JobState(ctx context.Context, tenantID, id string) (models.JobState, error)
 	Jobs(ctx context.Context, f models.JobFilter, p models.Page) (models.JobPage, error)
 	Counts(ctx context.Context, f models.JobFilter) (map[models.JobState]int, error)
 	QueuePosition(ctx context.Context, job models.Job) (int, error)

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -136,11 +134,8 @@ func (s *Store) Fence(ctx context.Context, jobID, attemptID string) error {
 	var owner string
 	var state models.JobState
 	err := s.read(ctx).Raw(`SELECT attempt_id, state FROM jobs WHERE id = ?`, jobID).Row().Scan(&owner, &state)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = gorm.ErrRecordNotFound
-	}
 	if err != nil {
-		return translate(err, "read job", "job")
+		return translate(missing(err), "read job", "job")
 	}
 	if owner != attemptID || state.Final() {
 		return models.ErrFenced

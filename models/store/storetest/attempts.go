@@ -107,6 +107,25 @@ var attemptTests = map[string]func(*testing.T, *bench){
 		update = nil
 		dropped()
 	},
+	"the fence knows whose a job is": func(t *testing.T, b *bench) {
+		job := b.accept(t)
+		a := b.run(t, job.ID, "gpu0")
+		require.NoError(t, b.Fence(t.Context(), job.ID, a.ID))
+		require.ErrorIs(t, b.Fence(t.Context(), job.ID, "another"), models.ErrFenced)
+		require.Equal(t, models.CodeNotFound, models.ErrorCode(b.Fence(t.Context(), "nobody", a.ID)))
+		_, _, err := b.CancelJob(t.Context(), "", job.ID, b.now(), "stop")
+		require.NoError(t, err)
+		require.ErrorIs(t, b.Fence(t.Context(), job.ID, a.ID), models.ErrFenced)
+
+		state, err := b.JobState(t.Context(), job.TenantID, job.ID)
+		require.NoError(t, err)
+		require.Equal(t, models.JobCanceled, state)
+		state, err = b.JobState(t.Context(), "", job.ID)
+		require.NoError(t, err)
+		require.Equal(t, models.JobCanceled, state)
+		_, err = b.JobState(t.Context(), "another", job.ID)
+		require.Equal(t, models.CodeNotFound, models.ErrorCode(err))
+	},
 	"a lost attempt puts its job back at its old place": func(t *testing.T, b *bench) {
 		job := b.accept(t)
 		b.accept(t)

@@ -36,6 +36,7 @@ type Jobs interface {
 	AttemptStarted(ctx context.Context, attemptID string, at time.Time, simulated bool) error
 	AttemptCollecting(ctx context.Context, attemptID string, at time.Time, loadMS, execMS int64) error
 	SaveProgress(ctx context.Context, updates []models.ProgressUpdate) (stored []string, err error)
+	Fence(ctx context.Context, jobID, attemptID string) error
 	FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error)
 	RequeueAttempt(ctx context.Context, r models.Requeue) (models.Job, error)
 	CancelJob(ctx context.Context, tenantID, jobID string, at time.Time, message string) (job models.Job, changed bool, err error)
@@ -47,6 +48,7 @@ type Jobs interface {
 	OldestQueued(ctx context.Context) (at time.Time, ok bool, err error)
 	OpenAttempts(ctx context.Context) ([]models.OpenAttempt, error)
 	Job(ctx context.Context, tenantID, id string) (models.Job, error)
+	JobState(ctx context.Context, tenantID, id string) (models.JobState, error)
 	Jobs(ctx context.Context, f models.JobFilter, page models.Page) (models.JobPage, error)
 	Counts(ctx context.Context, f models.JobFilter) (map[models.JobState]int, error)
 	Payload(ctx context.Context, jobID string) (models.JobPayload, error)
