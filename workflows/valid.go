@@ -1,5 +1,10 @@
 package workflows
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // maxValidDepth bounds what ValidJSON follows. No graph comes near: maxDepth refuses it long before.
 const maxValidDepth = 500
 
@@ -110,6 +115,9 @@ func validArray(b []byte, i, depth int) (int, bool) {
 
 func validString(b []byte, i int) (int, bool) {
 	for i++; i < len(b); i++ {
+		if i = skipPlain(b, i); i == len(b) {
+			break
+		}
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, true
@@ -133,6 +141,23 @@ func validString(b []byte, i int) (int, bool) {
 		}
 	}
 	return i, false
+}
+
+// skipPlain steps over bytes of a string that mean themselves, eight at a time: it stops at the first quote, backslash or
+// control character, or less than eight bytes before the end.
+func skipPlain(b []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(b) {
+		word := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := word^ones*'"', word^ones*'\\'
+		// The top bit of each byte that is zero, zero, and below a space. What a borrow adds is above the first of them.
+		found := (quote-ones)&^quote | (slash-ones)&^slash | (word-ones*' ')&^word
+		if found &= tops; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+		i += 8
+	}
+	return i
 }
 
 func isHex(c byte) bool {
