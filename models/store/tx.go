@@ -169,17 +169,21 @@ func (w *writer) attempt(batch []*operation, errs []error) (err error) {
 		return w.db.Transaction(func(tx *gorm.DB) error { return w.guarded(tx, batch[0]) })
 	}
 	return w.db.Transaction(func(tx *gorm.DB) error {
+		exec := func(statement string) error { // without GORM's own work: there are two for each member
+			_, err := tx.Statement.ConnPool.ExecContext(context.Background(), statement)
+			return err
+		}
 		for i, op := range batch {
-			if err := tx.Exec("SAVEPOINT member").Error; err != nil {
+			if err := exec("SAVEPOINT member"); err != nil {
 				return err
 			}
 			errs[i] = w.guarded(tx, op)
 			if errs[i] != nil {
-				if err := tx.Exec("ROLLBACK TO SAVEPOINT member").Error; err != nil {
+				if err := exec("ROLLBACK TO SAVEPOINT member"); err != nil {
 					return &brokenError{i, errors.Join(errs[i], err)}
 				}
 			}
-			if err := tx.Exec("RELEASE SAVEPOINT member").Error; err != nil {
+			if err := exec("RELEASE SAVEPOINT member"); err != nil {
 				return &brokenError{i, errors.Join(errs[i], err)}
 			}
 		}
