@@ -27,7 +27,7 @@ var layers = map[string][]string{
 	"app/auth":               {"models"},
 	"app/storage":            {"models"},
 	"app/outbound":           {"models"},
-	"app/lift":               {},
+	"app/lift":               {"workflows"},
 	"app/config":             {},
 	"workflows":              {"models"},
 	"views":                  {"models", "static"},

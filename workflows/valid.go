@@ -115,7 +115,7 @@ func validArray(b []byte, i, depth int) (int, bool) {
 
 func validString(b []byte, i int) (int, bool) {
 	for i++; i < len(b); i++ {
-		if i = skipPlain(b, i); i == len(b) {
+		if i = SkipPlain(b, i); i == len(b) {
 			break
 		}
 		switch c := b[i]; {
@@ -143,9 +143,9 @@ func validString(b []byte, i int) (int, bool) {
 	return i, false
 }
 
-// skipPlain steps over bytes of a string that mean themselves, eight at a time: it stops at the first quote, backslash or
+// SkipPlain steps over bytes of a JSON string that mean themselves, eight at a time: it stops at the first quote, backslash or
 // control character, or less than eight bytes before the end.
-func skipPlain(b []byte, i int) int {
+func SkipPlain(b []byte, i int) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for i+8 <= len(b) {
 		word := binary.LittleEndian.Uint64(b[i:])

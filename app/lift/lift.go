@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"comfyfleet/workflows"
 )
 
 // Lift reads a JSON document to its end. rest is the document with the lifted strings replaced by their marks; it is
@@ -164,6 +166,9 @@ func stringEnd(w []byte, escaped *bool) (n int, ended bool) {
 		i, *escaped = 1, false // an escaped quote ends nothing
 	}
 	for ; i < len(w); i++ {
+		if i = workflows.SkipPlain(w, i); i == len(w) {
+			break
+		}
 		switch w[i] {
 		case '"':
 			return i + 1, true
