@@ -28,6 +28,7 @@ type faultRow struct {
 	request map[string]any
 	act     func(s *testServer, id string)
 
+	warm     bool   // the worker is ready before the job comes
 	job      string // status, with the error code of a failed one
 	attempts int    // that began to execute
 	worker   models.WorkerState
@@ -84,7 +85,7 @@ func faultRows() []faultRow {
 		{cause: "socket dropped", env: simFault("ws-drop-after=4"), request: steps(20, 0.05, 1), job: "completed", attempts: 1, worker: "ready"},
 		{cause: "history unreadable", env: simFault("history-500"), request: steps(2, 0, 1), job: "failed outputs_failed", attempts: 3, worker: "ready"},
 		{cause: "deadline before the start", env: simFault("slow-start=4s"), request: timed(steps(2, 0, 1), 1), job: "failed deadline_exceeded", worker: "ready"},
-		{cause: "deadline while running", request: timed(steps(10000, 0.02, 1), 1), job: "failed deadline_exceeded", attempts: 1, worker: "ready"},
+		{cause: "deadline while running", env: []string{"COMFYFLEET_MIN_READY=1"}, warm: true, request: timed(steps(10000, 0.02, 1), 3), job: "failed deadline_exceeded", attempts: 1, worker: "ready"},
 		{cause: "cancelled, interrupt ignored", request: node("SimSleep", `"seconds": 600, "seed": 1`), act: cancel, job: "failed canceled", attempts: 1, worker: "ready", exits: 1, reason: "ignored interrupts"},
 		{cause: "server killed", request: long(), act: (*testServer).replaced, job: "completed", attempts: 1, worker: "ready"},
 		{cause: "server stopped", env: []string{briefStop}, request: long(), act: (*testServer).stopped, job: "completed", attempts: 1, worker: "ready"},
@@ -132,6 +133,9 @@ func TestWhatFollowsFromEachFault(t *testing.T) {
 // run injects one fault and answers its line of the table.
 func (row faultRow) run(t *testing.T) (line string) {
 	s := startServer(t, append([]string{"COMFYFLEET_WORKERS=sim:1", quick}, row.env...)...)
+	if row.warm {
+		s.untilWorker("ready", 0)
+	}
 	began := time.Now()
 	id := s.submit(row.request)
 	if row.act != nil {
