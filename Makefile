@@ -51,7 +51,7 @@ faults: ## inject every fault into real workers and print what became of job and
 E2E_SHOTS ?= $(or $(TMPDIR),/tmp)/comfyfleet-e2e
 e2e: ## drive the dashboard in headless Chromium; pictures of every page go to E2E_SHOTS
 	@mkdir -p $(E2E_SHOTS)
-	COMFYFLEET_E2E=1 E2E_SHOTS=$(abspath $(E2E_SHOTS)) $(GO) test -count=1 -timeout 10m -parallel 2 ./app/e2e
+	COMFYFLEET_E2E=1 E2E_SHOTS=$(abspath $(E2E_SHOTS)) $(GO) test -count=1 -timeout 25m -parallel 2 ./app/e2e
 	@echo "pictures: $(abspath $(E2E_SHOTS))"
 
 lint: ## vet, formatting, generated files

@@ -14,7 +14,7 @@ type Job struct {
 	Graph      *Graph
 	JSON       *JSONView
 	Events     []EventLine
-	Deliveries []DeliveryLine
+	Deliveries []DeliveryLine // nil on the other tabs
 	// Empty stands in for a tab without content.
 	Empty *Empty
 }

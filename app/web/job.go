@@ -52,7 +52,6 @@ func (w *Web) jobPage(c *fiber.Ctx) error {
 		if p.Deliveries, err = w.deliveryLines(ctx, in.sent, refused); err != nil {
 			return err
 		}
-		p.Empty = &views.Empty{Title: "No webhook", Text: "The job was submitted without a webhook_url, or it has not ended yet."}
 		live = "/live/jobs/" + id + "?tab=deliveries"
 	default:
 		return models.ErrNotFound("tab")
@@ -264,7 +263,7 @@ func (w *Web) eventLines(ctx context.Context, id string) ([]views.EventLine, err
 }
 
 func (w *Web) deliveryLines(ctx context.Context, sent []models.Delivery, refused string) ([]views.DeliveryLine, error) {
-	var lines []views.DeliveryLine
+	lines := make([]views.DeliveryLine, 0, len(sent))
 	for _, d := range sent {
 		tries, err := w.Deliveries.DeliveryAttempts(ctx, d.ID)
 		if err != nil {
