@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -136,6 +137,13 @@ func (h *house) subscribe() (<-chan struct{}, func()) {
 		defer h.mu.Unlock()
 		delete(h.followers, x)
 	}
+}
+
+// subscriptions are those that hold now.
+func (h *house) subscriptions() (list []*follower) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.followers))
 }
 
 func (h *house) follow(id string) Feed {

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"hash/maphash"
 	"io"
 	"regexp"
 	"time"
@@ -43,25 +42,33 @@ type watch struct {
 // stream sends a page's parts: all of them at first, then those that changed. open is called for each connection,
 // so that a stream may remember what its reader sees.
 func (w *Web) stream(c *fiber.Ctx, on watch, open func(feed Feed) page) error {
+	return w.follow(c, func(ctx context.Context) (<-chan struct{}, looker, func()) {
+		wake, feed, stop := w.subscribe(ctx, on)
+		page := open(feed)
+		return wake, func(ctx context.Context) ([]rendered, error) { return w.renderAll(ctx, page) }, stop
+	})
+}
+
+// shared is stream for a page that is the same for everybody who may do the same: refused is why the reader may not act,
+// "" if he may.
+func (w *Web) shared(c *fiber.Ctx, name, refused string, on watch, look page) error {
+	return w.follow(c, func(context.Context) (<-chan struct{}, looker, func()) {
+		b, wake, leave := w.boards.join(name+"\x00"+refused, func() *board { return w.openBoard(on, look) })
+		return wake, b.latest, leave
+	})
+}
+
+// looker answers what a reader should see now.
+type looker func(ctx context.Context) ([]rendered, error)
+
+func (w *Web) follow(c *fiber.Ctx, open func(ctx context.Context) (wake <-chan struct{}, look looker, stop func())) error {
 	hash := personOf(c).session.Hash
 	return w.server.SSE(c, func(ctx context.Context) (server.Feed, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		var feed Feed
-		if on.job != "" {
-			id := on.job
-			if id == "*" {
-				id = ""
-			}
-			feed = w.Follow(id)
-		}
-		var fleet <-chan struct{}
-		unsubscribe := func() {}
-		if on.fleet {
-			fleet, unsubscribe = w.Fleet.Changes()
-		}
-		p := &pusher{page: open(feed), now: w.Now, seed: maphash.MakeSeed(), sent: map[string]uint64{}}
+		wake, look, stop := open(ctx)
+		p := &pusher{look: look, now: w.Now, sent: map[string]uint64{}}
 		return server.Feed{
-			Wake: pace(ctx, feed.Wake, fleet, on.every),
+			Wake: wake,
 			Next: p.next,
 			Check: func(ctx context.Context) error {
 				who, err := w.sessionPerson(ctx, hash)
@@ -72,13 +79,32 @@ func (w *Web) stream(c *fiber.Ctx, on watch, open func(feed Feed) page) error {
 			},
 			Close: func() {
 				cancel()
-				unsubscribe()
-				if feed.Close != nil {
-					feed.Close()
-				}
+				stop()
 			},
 		}, nil
 	})
+}
+
+// subscribe is what wakes a page, until ctx ends; stop gives the subscriptions back. feed is that of the watched job.
+func (w *Web) subscribe(ctx context.Context, on watch) (wake <-chan struct{}, feed Feed, stop func()) {
+	if on.job != "" {
+		id := on.job
+		if id == "*" {
+			id = ""
+		}
+		feed = w.Follow(id)
+	}
+	var fleet <-chan struct{}
+	unsubscribe := func() {}
+	if on.fleet {
+		fleet, unsubscribe = w.Fleet.Changes()
+	}
+	return pace(ctx, feed.Wake, fleet, on.every), feed, func() {
+		unsubscribe()
+		if feed.Close != nil {
+			feed.Close()
+		}
+	}
 }
 
 // pace joins wakes and time into one channel that fires at most every leastGap and at least every beat. It ends with
@@ -118,10 +144,9 @@ func pace(ctx context.Context, a, b <-chan struct{}, every time.Duration) <-chan
 
 // pusher sends what changed.
 type pusher struct {
-	page page
+	look looker
 	now  func() time.Time
-	seed maphash.Seed
-	sent map[string]uint64 // part → hash of what the browser has
+	sent map[string]uint64 // part → sum of what the browser has
 	last time.Time
 }
 
@@ -129,22 +154,17 @@ type pusher struct {
 var ticking = regexp.MustCompile(`(<time [^>]*data-tick="[a-z]+"[^>]*>)[^<]*`)
 
 func (p *pusher) next(ctx context.Context) (frames [][]byte, done bool, err error) {
-	parts, err := p.page(ctx)
+	parts, err := p.look(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	var changed bytes.Buffer
 	for _, part := range parts {
-		html, err := render(ctx, part.component)
-		if err != nil {
-			return nil, false, err
-		}
-		sum := maphash.Bytes(p.seed, ticking.ReplaceAll(html, []byte("$1")))
-		if old, ok := p.sent[part.id]; ok && old == sum {
+		if old, ok := p.sent[part.id]; ok && old == part.sum {
 			continue
 		}
-		p.sent[part.id] = sum
-		changed.Write(html)
+		p.sent[part.id] = part.sum
+		changed.Write(part.html)
 	}
 	now := p.now()
 	switch {

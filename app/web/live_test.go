@@ -171,3 +171,26 @@ func TestOnlyWhatTheBrowserCannotKeepCurrentCountsAsChanged(t *testing.T) {
 	e := await(t, events, func(event) bool { return true })
 	assert.Equal(t, "beat", e.name, "ages that went on are not sent: %s of %s", e.data, queued.ID)
 }
+
+func TestAPageThatManyReadIsLookedUpOnceForEachRole(t *testing.T) {
+	h := newHouse(t)
+	stand(t, h)
+	operator, viewer := h.visit(t, models.RoleOperator), h.visit(t, models.RoleViewer)
+	first := func(events <-chan event) string {
+		return await(t, events, func(e event) bool { return e.name == "parts" }).data
+	}
+	for range 5 {
+		first(operator.follow("/live/overview"))
+		first(operator.follow("/live/gpus"))
+	}
+	require.Len(t, h.subscriptions(), 4, "jobs and fleet, for each of two pages")
+	all := operator.follow("/live/gpus")
+	assert.NotContains(t, first(all), "Your role is")
+	assert.Contains(t, first(viewer.follow("/live/gpus")), "Your role is viewer", "what one may not do is not shown to the other")
+	require.Len(t, h.subscriptions(), 6)
+
+	h.change(func() {
+		h.workers[0].State, h.workers[0].Reason = models.WorkerQuarantined, "crashed 5 times in 10 min"
+	})
+	await(t, all, holds("#gpu-gpu0", "Quarantined"))
+}

@@ -138,23 +138,21 @@ func (w *Web) latest(ctx context.Context, slug string, n int) ([]views.Shot, err
 
 func (w *Web) liveOverview(c *fiber.Ctx) error {
 	refused := refusal(personOf(c).operator.Role)
-	return w.stream(c, watch{job: "*", fleet: true, every: 2 * time.Second}, func(Feed) page {
-		return func(ctx context.Context) ([]part, error) {
-			parts, err := w.frame(ctx, w.Fleet.Workers())
-			if err != nil {
-				return nil, err
-			}
-			p, err := w.presentOverview(ctx, refused)
-			if err != nil {
-				return nil, err
-			}
-			return append(parts,
-				box("stats", views.Stats(p.Stats)),
-				box("strips", views.Strips(p.Strips, p.Axis)),
-				box("attention", views.AttentionList(p.Attention)),
-				box("running", views.RunningList(p.Running, p.Idle)),
-				box("latest", views.LatestOutputs(p.Latest)),
-			), nil
+	return w.shared(c, "overview", refused, watch{job: "*", fleet: true, every: 2 * time.Second}, func(ctx context.Context) ([]part, error) {
+		parts, err := w.frame(ctx, w.Fleet.Workers())
+		if err != nil {
+			return nil, err
 		}
+		p, err := w.presentOverview(ctx, refused)
+		if err != nil {
+			return nil, err
+		}
+		return append(parts,
+			box("stats", views.Stats(p.Stats)),
+			box("strips", views.Strips(p.Strips, p.Axis)),
+			box("attention", views.AttentionList(p.Attention)),
+			box("running", views.RunningList(p.Running, p.Idle)),
+			box("latest", views.LatestOutputs(p.Latest)),
+		), nil
 	})
 }

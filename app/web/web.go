@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"time"
 
@@ -18,6 +19,8 @@ type Web struct {
 	samples map[string]map[string][]byte // bundled workflow → media name → bytes
 	uploads *uploads
 	results *results
+	boards  boards
+	seed    maphash.Seed // of what tells whether a part changed
 	secure  bool
 }
 
@@ -42,6 +45,8 @@ func Register(s *server.Server, d Deps) error {
 		samples: map[string]map[string][]byte{},
 		uploads: newUploads(d.Blobs, d.Now),
 		results: newResults(),
+		boards:  boards{all: map[string]*board{}},
+		seed:    maphash.MakeSeed(),
 		secure:  hasScheme(d.PublicURL, "https"),
 	}
 	for _, e := range bundled {

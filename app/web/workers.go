@@ -144,22 +144,20 @@ func fleetFacts(workers []models.Worker) []string {
 
 func (w *Web) liveGPUs(c *fiber.Ctx) error {
 	refused := refusal(personOf(c).operator.Role)
-	return w.stream(c, watch{job: "*", fleet: true, every: time.Second}, func(Feed) page {
-		return func(ctx context.Context) ([]part, error) {
-			workers := w.Fleet.Workers()
-			parts, err := w.frame(ctx, workers)
-			if err != nil {
-				return nil, err
-			}
-			cards, err := w.cards(ctx, workers, refused)
-			if err != nil {
-				return nil, err
-			}
-			for _, card := range cards {
-				parts = append(parts, part{"gpu-" + card.Name, views.GPU(card, true)})
-			}
-			return append(parts, box("fleet-log-part", views.FleetLog(fleetLog(w.Fleet, workers, fleetLogLines)))), nil
+	return w.shared(c, "gpus", refused, watch{job: "*", fleet: true, every: time.Second}, func(ctx context.Context) ([]part, error) {
+		workers := w.Fleet.Workers()
+		parts, err := w.frame(ctx, workers)
+		if err != nil {
+			return nil, err
 		}
+		cards, err := w.cards(ctx, workers, refused)
+		if err != nil {
+			return nil, err
+		}
+		for _, card := range cards {
+			parts = append(parts, part{"gpu-" + card.Name, views.GPU(card, true)})
+		}
+		return append(parts, box("fleet-log-part", views.FleetLog(fleetLog(w.Fleet, workers, fleetLogLines)))), nil
 	})
 }
 
