@@ -15,16 +15,18 @@ const (
 	pageReads  = 40
 	pageAim    = 50 * time.Millisecond
 	dashboards = 200
+	busyCards  = 64
 	watchTime  = 5 * time.Second
 )
 
-// pages is how fast the dashboard's pages come on a service with 100 000 jobs, and what 200 open dashboards cost.
+// pages is how fast the dashboard's pages come on a service with 100 000 jobs and 64 workers, and what 200 open
+// dashboards cost while all of them are busy.
 func pages(ctx context.Context, l *lab) ([]figure, error) {
 	dir := l.file("data")
 	if err := fill(ctx, dir, pagesJobs); err != nil {
 		return nil, err
 	}
-	s, err := l.serve(ctx, dir, "COMFYFLEET_WORKERS=sim:2", "COMFYFLEET_MIN_READY=2", "COMFYFLEET_SIM_ARGS=--test-nodes")
+	s, err := l.serve(ctx, dir, fmt.Sprintf("COMFYFLEET_WORKERS=sim:%d", busyCards), fmt.Sprintf("COMFYFLEET_MIN_READY=%d", busyCards), "COMFYFLEET_SIM_ARGS=--test-nodes")
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +98,9 @@ func pageTime(ctx context.Context, browser *http.Client, address string) (time.D
 	return took.at(0.5), nil
 }
 
-// watchers is what open dashboards cost while two jobs run.
+// watchers is what open dashboards cost while every worker runs a job.
 func (s *service) watchers(ctx context.Context, browser *http.Client) ([]figure, error) {
-	if _, err := s.startJobs(2); err != nil {
+	if _, err := s.startJobs(busyCards); err != nil {
 		return nil, err
 	}
 	quiet, err := s.cpuDuring(ctx, watchTime)
@@ -131,8 +133,8 @@ func (s *service) watchers(ctx context.Context, browser *http.Client) ([]figure,
 	for range dashboards {
 		<-ended
 	}
-	return []figure{{name: fmt.Sprintf("dashboard: %d open ones, processor time", dashboards), value: fmt.Sprintf("%.0f %% of a core", 100*busy),
-		against: fmt.Sprintf("%.0f %% with none", 100*quiet), ratio: busy / max(quiet, 0.001), aim: "≤ 50 %", met: busy <= 0.5}}, nil
+	return []figure{{name: fmt.Sprintf("dashboard: %d open ones of %d busy workers, processor time", dashboards, busyCards), value: fmt.Sprintf("%.0f %% of a core", 100*busy),
+		against: fmt.Sprintf("%.0f %% with none", 100*quiet), ratio: busy / max(quiet, 0.001), aim: "≤ 100 %", met: busy <= 1}}, nil
 }
 
 // watch reads a live page until ctx ends.
