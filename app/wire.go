@@ -125,7 +125,7 @@ func (svc *service) joinFleet(ctx context.Context) (err error) {
 	svc.jobs = jobs.New(jobs.Config{
 		Store: svc.store, Blobs: svc.blobs, Fleet: svc.fleet, Outbound: client, Log: svc.log,
 		MaxQueued: s.MaxQueued, MaxQueuedPerTenant: s.MaxQueuedPerTenant,
-		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, Retention: s.Retention,
+		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, StallAfter: s.StallAfter, Retention: s.Retention,
 		Finished: func(job models.Job) {
 			svc.metrics.ended(job)
 			svc.outbox.Wake()

@@ -12,7 +12,8 @@ import (
 	"comfyfleet/models"
 )
 
-// collectIdle is how long a worker may send nothing of an output before collecting is given up.
+// collectIdle is how long a worker may send nothing of an output before collecting is given up, or stall-after when that
+// is shorter.
 const collectIdle = 60 * time.Second
 
 // collect stores what the prompt made and says how the job is to finish. Nothing is held in memory as a whole; after an
@@ -58,13 +59,16 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 		src = io.NopCloser(strings.NewReader(o.Text))
 		made.Filename = "text_output_" + safeName(o.Node) + ".txt"
 	} else {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		limit := s.collectIdle()
+		timer := time.AfterFunc(limit, func() { cancel(fmt.Errorf("the worker sent nothing for %v", limit)) })
+		defer timer.Stop()
 		body, _, err := s.Fleet.OpenOutput(ctx, a.Worker, *o.File)
 		if err != nil {
-			return made, err
+			return made, because(ctx, err)
 		}
-		src = &idleReader{ReadCloser: body, timer: time.AfterFunc(collectIdle, cancel)}
+		src = &idleReader{ReadCloser: body, ctx: ctx, timer: timer, limit: limit}
 		made.Filename = outputName(job.ID, o.File.Filename)
 		made.Temp = o.File.Type == "temp"
 	}
@@ -90,20 +94,33 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 	return made, nil
 }
 
+func (s *Service) collectIdle() time.Duration {
+	if s.StallAfter > 0 {
+		return min(collectIdle, s.StallAfter)
+	}
+	return collectIdle
+}
+
 // idleReader ends a read that waits too long: its timer is pushed on by every byte that comes.
 type idleReader struct {
 	io.ReadCloser
+	ctx   context.Context
 	timer *time.Timer
+	limit time.Duration
 }
 
 func (r *idleReader) Read(p []byte) (int, error) {
-	r.timer.Reset(collectIdle)
-	return r.ReadCloser.Read(p)
+	r.timer.Reset(r.limit)
+	n, err := r.ReadCloser.Read(p)
+	return n, because(r.ctx, err)
 }
 
-func (r *idleReader) Close() error {
-	r.timer.Stop()
-	return r.ReadCloser.Close()
+// because is err, or why ctx has ended when that is what ended a read.
+func because(ctx context.Context, err error) error {
+	if err != nil && err != io.EOF && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // outputName is <first 8 of job id>_<prefix>_<n>.<ext>. Prepare put the job's part into the prefix; files of nodes

@@ -33,6 +33,8 @@ type Config struct {
 	// MinReady and ScaleDownAfter go to the planner.
 	MinReady       int
 	ScaleDownAfter time.Duration
+	// StallAfter bounds, up to a minute, how long a worker may send nothing of an output; 0 means that minute.
+	StallAfter time.Duration
 	// Retention is how long finished jobs are kept; 0 keeps them for ever.
 	Retention time.Duration
 	// Finished is called after a job's final state was committed: its webhook is due. It must not block.
