@@ -22,6 +22,10 @@ func Faults() []FaultInfo {
 		{"exit-at-start", "CODE", "exits with that code instead of listening"},
 		{"crash-at-step", "N[/exit|kill|abort|segv]", "the process dies at the Nth step (exit code 3 by default)"},
 		{"hang-at-step", "N", "the Nth step never ends and hears no interrupt"},
+		{"hang-in-load", "", "the first load of a model file never ends; the next process of the same base directory lives"},
+		{"hang-at-end", "", "the first prompt says that it is done and never gets into the history; the next process lives"},
+		{"hang-in-view", "", "the first GET /view sends nothing; the next one answers"},
+		{"deaf-at-step", "N", "at the Nth step HTTP refuses and sockets are cut while the process lives; the next process hears"},
 		{"oom-at-step", "N", "the Nth step runs out of memory"},
 		{"cuda-error", "N", "the Nth step breaks the CUDA context; every later prompt fails too"},
 		{"ignore-sigint", "", "SIGINT is ignored"},
@@ -104,7 +108,7 @@ func (f *faults) duration(name string) time.Duration {
 // atStep names the fault that is due at this step, "" for none.
 func (f *faults) atStep() (name, variant string) {
 	n := f.steps.Add(1)
-	for _, name := range []string{"crash-at-step", "hang-at-step", "oom-at-step", "cuda-error"} {
+	for _, name := range []string{"crash-at-step", "hang-at-step", "deaf-at-step", "oom-at-step", "cuda-error"} {
 		if f.has(name) && f.number(name) == n {
 			_, variant, _ = strings.Cut(f.set[name], "/")
 			return name, variant

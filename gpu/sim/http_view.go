@@ -58,6 +58,9 @@ func (s *Server) getView(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	setFileHeaders(w.Header(), filepath.Base(name), info)
+	if s.hangsOnce(w, r) {
+		return
+	}
 	if rate := s.faults.number("slow-view"); rate > 0 {
 		w = &slowWriter{ResponseWriter: w, rate: rate, s: s}
 	}
@@ -117,6 +120,26 @@ func (s *Server) viewVariant(w http.ResponseWriter, path, preview, channels stri
 	}
 	w.Header().Set("Content-Type", "image/png")
 	_, _ = w.Write(buf.Bytes())
+}
+
+// hangsOnce keeps the first reader waiting until it goes away, when the fault says so.
+func (s *Server) hangsOnce(w http.ResponseWriter, r *http.Request) bool {
+	const fault = "hang-in-view"
+	if !s.faults.has(fault) {
+		return false
+	}
+	due, err := s.once(fault)
+	if err != nil {
+		trouble(w)
+		return true
+	}
+	if due {
+		select {
+		case <-r.Context().Done():
+		case <-s.ctx.Done():
+		}
+	}
+	return due
 }
 
 // slowWriter sends at most rate bytes a second, in tenths.

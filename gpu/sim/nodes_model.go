@@ -30,6 +30,9 @@ func (c *call) need(m *model) error {
 	if !c.s.memory.need(m) {
 		return nil
 	}
+	if err := c.s.hangOnce("hang-in-load"); err != nil {
+		return err
+	}
 	d := c.s.opts.LoadTime
 	if m.size < 1<<30 {
 		d /= 3

@@ -30,6 +30,8 @@ func (s *Server) stepFault() error {
 		return s.crash(variant)
 	case "hang-at-step":
 		return s.hang()
+	case "deaf-at-step":
+		return s.deafen()
 	case "oom-at-step":
 		return outOfMemory()
 	case "cuda-error":
@@ -51,6 +53,26 @@ func (s *Server) crash(how string) error {
 func (s *Server) hang() error {
 	<-s.ctx.Done()
 	return errClosed
+}
+
+// hangOnce is hang for the first who comes with that fault in the base directory.
+func (s *Server) hangOnce(fault string) error {
+	if !s.faults.has(fault) {
+		return nil
+	}
+	if due, err := s.once(fault); err != nil || !due {
+		return err
+	}
+	return s.hang()
+}
+
+// deafen closes the doors of a process that goes on, and hangs.
+func (s *Server) deafen() error {
+	if due, err := s.once("deaf-at-step"); err != nil || !due {
+		return err
+	}
+	close(s.deaf)
+	return s.hang()
 }
 
 func (c *call) image() (*result, error) { return give(c.in["image"]) }
@@ -103,7 +125,11 @@ func runSimOOM(c *call) (*result, error) {
 	if _, given := c.in["times"]; given {
 		times = c.int("times")
 	}
-	if c.s.limited(c.node.class+c.str("key"), times) {
+	limited := c.s.limited
+	if c.flag("lasting") {
+		limited = c.s.limitedForGood
+	}
+	if limited(c.node.class+c.str("key"), times) {
 		return nil, outOfMemory()
 	}
 	return c.image()

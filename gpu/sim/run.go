@@ -93,8 +93,14 @@ func (s *commandLine) serve(ctx context.Context) int {
 	for _, l := range listeners {
 		log.info("To see the GUI go to: http://%s", l.Addr())
 	}
-	<-ctx.Done()
-	stop()
+	select {
+	case <-server.deaf:
+		stop()
+		server.hub.closeAll()
+		<-ctx.Done()
+	case <-ctx.Done():
+		stop()
+	}
 	return s.end(server, log)
 }
 

@@ -32,6 +32,7 @@ type Server struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	worker chan struct{} // closed when the worker thread has ended
+	deaf   chan struct{} // closed when a fault says that nothing is heard any more
 	wake   chan struct{} // holds one token when the worker has something to look at
 
 	interrupt atomic.Bool
@@ -65,7 +66,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opts: o, dirs: d, classes: newCatalogue(o.TestNodes), faults: newFaults(o.Faults), journal: j, history: newHistory(),
 		memory: newMemory(o.VRAM), cache: newCache(o.Cache, o.CacheEntries), log: newLogger(o.Log),
-		wake: make(chan struct{}, 1), worker: make(chan struct{}), counts: map[string]int{}, prefixes: map[[2]string]string{},
+		wake: make(chan struct{}, 1), worker: make(chan struct{}), deaf: make(chan struct{}), counts: map[string]int{}, prefixes: map[[2]string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.hub = newHub(s.faults, s.publisherDied)
@@ -195,6 +196,23 @@ func (s *Server) limited(key string, times int) bool {
 	defer s.mu.Unlock()
 	s.counts[key]++
 	return times <= 0 || s.counts[key] <= times
+}
+
+// limitedForGood is limited over all processes of the same base directory, one after the other: a byte for each action.
+func (s *Server) limitedForGood(key string, times int) bool {
+	f, err := os.OpenFile(filepath.Join(s.dirs.user, ".sim-count-"+hex.EncodeToString([]byte(key))), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		s.log.error("count: %v", err)
+		return true
+	}
+	defer f.Close()
+	_, err = f.Write([]byte{'.'})
+	info, statErr := f.Stat()
+	if err = errors.Join(err, statErr); err != nil {
+		s.log.error("count: %v", err)
+		return true
+	}
+	return times <= 0 || info.Size() <= int64(times)
 }
 
 // tempPrefix is the random prefix that a preview node keeps for its life.

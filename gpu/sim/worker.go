@@ -32,6 +32,9 @@ func (s *Server) work() {
 		}
 		began := time.Now()
 		e, err := s.execute(it)
+		if err == nil {
+			err = s.hangOnce("hang-at-end")
+		}
 		if err != nil {
 			return // the prompt stays the running one, as when the thread dies
 		}
