@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,8 +27,14 @@ type faultRow struct {
 	// request is submitted; then act, if any, does the damage.
 	request map[string]any
 	act     func(s *testServer, id string)
+	// ahead is submitted before, and runs when request comes; it has to complete in its first attempt.
+	ahead map[string]any
 
 	warm     bool   // the worker is ready before the job comes
+	early    bool   // act comes at once, not when the job runs
+	slow     bool   // it takes most of a minute: an engine that does not answer may only be busy
+	attached bool   // the worker is an engine of somebody else, the test
+	fault    string // of an attached engine
 	job      string // status, with the error code of a failed one
 	attempts int    // that began to execute
 	worker   models.WorkerState
@@ -58,6 +64,15 @@ func node(class, inputs string) map[string]any {
 		"3": {"class_type": "SaveImage", "inputs": {"images": [%q, 0], "filename_prefix": "x"}}}`, class, inputs, save))}
 }
 
+// loading is a graph that loads a model file.
+func loading() map[string]any {
+	return map[string]any{"workflow": json.RawMessage(`{
+		"1": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}},
+		"2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+		"3": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["1", 0]}},
+		"4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}}}`)}
+}
+
 func timed(request map[string]any, seconds int) map[string]any {
 	request["timeout_seconds"] = seconds
 	return request
@@ -71,24 +86,40 @@ func faultRows() []faultRow {
 		{cause: "node raised", request: node("SimRaise", `"kind": "ValueError"`), job: "failed node_exception", attempts: 1, worker: "ready"},
 		{cause: "engine's disk full", env: simFault("disk-full"), request: steps(2, 0, 1), job: "failed node_exception", attempts: 1, worker: "ready"},
 		{cause: "out of memory once", request: node("SimOOM", ""), job: "completed", attempts: 2, worker: "ready"},
+		{cause: "out of memory twice", request: node("SimOOM", `"times": 2, "lasting": true`), job: "completed", attempts: 3, worker: "ready", exits: 1, reason: "needs a fresh process"},
 		{cause: "out of memory always", request: node("SimOOM", `"times": 0`), job: "failed out_of_memory", attempts: 3, worker: "ready", exits: 1, reason: "needs a fresh process"},
 		{cause: "process killed", request: long(), act: signalWorker(syscall.SIGKILL), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "SIGKILL"},
 		{cause: "crash once", request: node("SimCrash", `"kind": "segv", "once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "SIGSEGV"},
 		{cause: "crash always", request: node("SimCrash", `"kind": "exit"`), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "exit 3"},
 		{cause: "output that is no JSON", request: node("SimPoison", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "exit 1"},
 		{cause: "poisoned CUDA context", request: node("SimCudaError", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "CUDA error"},
-		{cause: "wedged", env: []string{impatient}, request: node("SimHang", `"once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
+		{cause: "unreachable, refuses", slow: true, env: simFault("deaf-at-step=3"), request: steps(5, 0.02, 1), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "connection refused"},
+		{cause: "unreachable, hangs", slow: true, request: long(), act: signalWorker(syscall.SIGSTOP), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "deadline exceeded"},
+		{cause: "wedged in start", env: append(simFault("slow-start=1h"), "COMFYFLEET_START_TIMEOUT=1s"), request: steps(2, 0, 1), job: "queued", worker: "backoff", exits: 2, reason: "did not answer within 1s of its start"},
+		{cause: "wedged in load", env: append(simFault("hang-in-load"), impatient), request: loading(), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "in node 1 (VAELoader)"},
+		{cause: "wedged in a step", env: []string{impatient}, request: node("SimHang", `"once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
+		{cause: "wedged at its end", env: append(simFault("hang-at-end"), impatient), request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "queue is stuck"},
+		{cause: "wedged in collect", attached: true, fault: "hang-in-view", env: []string{impatient}, request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready"},
 		{cause: "frozen process", env: []string{impatient}, request: long(), act: signalWorker(syscall.SIGSTOP), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
 		{cause: "dead worker thread", env: []string{impatient}, request: node("SimZombie", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "for 2s"},
 		{cause: "interrupted by a stranger", request: long(), act: interruptEngine, job: "completed", attempts: 2, worker: "ready"},
 		{cause: "socket silent", env: simFault("ws-silent"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},
 		{cause: "socket dropped", env: simFault("ws-drop-after=4"), request: steps(20, 0.05, 1), job: "completed", attempts: 1, worker: "ready"},
+		{cause: "socket late", env: simFault("ws-late=1s"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},
+		{cause: "socket says all twice", env: simFault("ws-duplicate"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},
 		{cause: "history unreadable", env: simFault("history-500"), request: steps(2, 0, 1), job: "failed outputs_failed", attempts: 3, worker: "ready"},
 		{cause: "deadline before the start", env: simFault("slow-start=4s"), request: timed(steps(2, 0, 1), 1), job: "failed deadline_exceeded", worker: "ready"},
 		{cause: "deadline while running", env: []string{"COMFYFLEET_MIN_READY=1"}, warm: true, request: timed(steps(10000, 0.02, 1), 3), job: "failed deadline_exceeded", attempts: 1, worker: "ready"},
-		{cause: "cancelled, interrupt ignored", request: node("SimSleep", `"seconds": 600, "seed": 1`), act: cancel, job: "failed canceled", attempts: 1, worker: "ready", exits: 1, reason: "ignored interrupts"},
+		{cause: "deadline, interrupt ignored", env: []string{"COMFYFLEET_MIN_READY=1"}, warm: true, request: timed(node("SimSleep", `"seconds": 600, "seed": 1`), 3), job: "failed deadline_exceeded", attempts: 1, worker: "ready", exits: 1, reason: "ignored interrupts"},
+		{cause: "cancelled while queued", env: simFault("slow-start=4s"), request: steps(2, 0, 1), early: true, act: cancelIn(models.PhaseWaiting), job: "failed canceled", worker: "ready"},
+		{cause: "cancelled while staged", ahead: steps(100, 0.03, 2), request: long(), early: true, act: cancelIn(models.PhaseStaged), job: "failed canceled", worker: "ready"},
+		{cause: "cancelled while running", request: steps(10000, 0.02, 1), act: cancelIn(models.PhaseExecuting), job: "failed canceled", attempts: 1, worker: "ready"},
+		{cause: "cancelled, interrupt ignored", request: node("SimSleep", `"seconds": 600, "seed": 1`), act: cancelAsleep, job: "failed canceled", attempts: 1, worker: "ready", exits: 1, reason: "ignored interrupts"},
 		{cause: "server killed", request: long(), act: (*testServer).replaced, job: "completed", attempts: 1, worker: "ready"},
 		{cause: "server stopped", env: []string{briefStop}, request: long(), act: (*testServer).stopped, job: "completed", attempts: 1, worker: "ready"},
+		{cause: "restarted, SIGINT ignored", env: simFault("ignore-sigint"), request: long(), act: restartWorker, job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "restarted by an operator"},
+		{cause: "server stopped, SIGINT ignored", env: append(simFault("ignore-sigint"), briefStop), request: long(), act: (*testServer).stopped, job: "completed", attempts: 1, worker: "ready"},
+		{cause: "engine restarted by its owner", attached: true, request: long(), act: (*testServer).restartEngine, job: "completed", attempts: 2, worker: "ready"},
 		{cause: "flag not understood", env: []string{"COMFYFLEET_SIM_ARGS=--no-such-flag"}, request: steps(2, 0, 1), job: "queued", worker: "quarantined", exits: 1, reason: "did not understand a flag"},
 		{cause: "start that fails", env: simFault("exit-at-start=7"), request: steps(2, 0, 1), job: "queued", worker: "backoff", exits: 2, reason: "exit 7"},
 		{cause: "start that is slow", env: simFault("slow-start=1s"), request: steps(2, 0, 1), job: "completed", attempts: 1, worker: "ready"},
@@ -103,7 +134,9 @@ func TestWhatFollowsFromEachFault(t *testing.T) {
 	// They wait more than they compute: more of them at once than t.Parallel would allow on a small machine.
 	var rows errgroup.Group
 	rows.SetLimit(6)
-	for _, row := range faultRows() {
+	list := faultRows()
+	slices.SortStableFunc(list, func(a, b faultRow) int { return cmp.Compare(b.patience(), a.patience()) }) // slow ones begin first
+	for _, row := range list {
 		rows.Go(func() error {
 			t.Run(row.cause, func(t *testing.T) {
 				line := row.run(t)
@@ -132,17 +165,31 @@ func TestWhatFollowsFromEachFault(t *testing.T) {
 
 // run injects one fault and answers its line of the table.
 func (row faultRow) run(t *testing.T) (line string) {
-	s := startServer(t, append([]string{"COMFYFLEET_WORKERS=sim:1", quick}, row.env...)...)
+	s := newServer(t, append([]string{"COMFYFLEET_WORKERS=sim:1", quick}, row.env...)...)
+	if row.attached {
+		s.attach(row.fault)
+	}
+	s.start()
 	if row.warm {
 		s.untilWorker("ready", 0)
+	}
+	ahead := ""
+	if row.ahead != nil {
+		ahead = s.submit(row.ahead)
+		s.running(ahead)
 	}
 	began := time.Now()
 	id := s.submit(row.request)
 	if row.act != nil {
-		s.running(id)
+		if !row.early {
+			s.running(id)
+		}
 		row.act(s, id)
 	}
-	job := s.until(id, row.job, patience, func(j jobStatus) bool { return became(j) == row.job })
+	job := s.until(id, row.job, row.patience(), func(j jobStatus) bool { return became(j) == row.job })
+	if ahead != "" {
+		require.Equal(t, 1, s.completed(ahead).Attempts)
+	}
 	worker := s.untilWorker(row.worker, row.exits)
 	took := time.Since(began)
 	require.Equal(t, row.attempts, job.Attempts)
@@ -161,6 +208,13 @@ func (row faultRow) run(t *testing.T) (line string) {
 	return fmt.Sprintf("%s\t%s\t%d\t%s\t%d\t%.1f s\t%s", row.cause, became(job), job.Attempts, worker.State, len(worker.Exits), took.Seconds(), clip(why, 60))
 }
 
+func (row faultRow) patience() time.Duration {
+	if row.slow {
+		return 2 * patience
+	}
+	return patience
+}
+
 // became is a job's status with the code of its failure.
 func became(j jobStatus) string { return strings.TrimSpace(j.Status + " " + j.ErrorCode) }
 
@@ -169,74 +223,4 @@ func clip(s string, n int) string {
 		return string(r[:n]) + "…"
 	}
 	return strings.TrimSpace(s)
-}
-
-func (s *testServer) firstWorker() models.Worker {
-	s.t.Helper()
-	return s.workers()[0]
-}
-
-// workers asks the running server over its socket, which opens beside the port that start waits for.
-func (s *testServer) workers() (list []models.Worker) {
-	s.t.Helper()
-	s.eventually(func() bool {
-		raw, err := callControl(s.t.Context(), s.dir, "workers.list", workerArgs{})
-		return err == nil && json.Unmarshal(raw, &list) == nil
-	}, "the workers are listed")
-	return list
-}
-
-// untilWorker waits until the first worker is in a state and so many of its processes have ended.
-func (s *testServer) untilWorker(state models.WorkerState, exits int) (w models.Worker) {
-	s.t.Helper()
-	deadline, look := time.Now().Add(patience), time.NewTicker(20*time.Millisecond)
-	defer look.Stop()
-	for {
-		if w = s.firstWorker(); w.State == state && len(w.Exits) >= exits {
-			return w
-		}
-		require.True(s.t, time.Now().Before(deadline), "the worker is not %s after %d ends: %+v", state, exits, w)
-		<-look.C
-	}
-}
-
-// logged waits for a line of the first worker's log.
-func (s *testServer) logged(line string) {
-	s.t.Helper()
-	s.eventually(func() bool {
-		raw, err := callControl(s.t.Context(), s.dir, "workers.logs", workerArgs{Name: s.firstWorker().Name, Lines: 50})
-		return err == nil && bytes.Contains(raw, []byte(line))
-	}, "the worker logs %q", line)
-}
-
-func signalWorker(sig syscall.Signal) func(s *testServer, id string) {
-	return func(s *testServer, _ string) { require.NoError(s.t, syscall.Kill(s.firstWorker().PID, sig)) }
-}
-
-// interruptEngine does what somebody with ComfyUI's own page could do.
-func interruptEngine(s *testServer, _ string) {
-	resp, err := http.Post(s.firstWorker().URL+"/interrupt", "application/json", nil)
-	require.NoError(s.t, err)
-	resp.Body.Close()
-}
-
-// cancel waits for the node that hears no interrupt: one that comes before it ends the prompt.
-func cancel(s *testServer, id string) {
-	s.logged("SimSleep blocks")
-	require.Equal(s.t, 200, s.call("DELETE", "/v1/jobs/"+id, testKey, nil).status)
-}
-
-// replaced kills the server; the next one takes its worker over.
-func (s *testServer) replaced(string) {
-	pid := s.firstWorker().PID
-	s.kill()
-	s.start()
-	require.Equal(s.t, pid, s.untilWorker(models.WorkerBusy, 0).PID)
-}
-
-// stopped ends the server before the job has ended, and starts it again.
-func (s *testServer) stopped(string) {
-	s.stop()
-	s.requireNoProcesses()
-	s.start()
 }

@@ -72,6 +72,9 @@ type testServer struct {
 	done chan struct{}
 	// binary is the program that start and run run.
 	binary string
+	// engine is the command of an attached engine and owned its process, if the worker is one.
+	engine []string
+	owned  *exec.Cmd
 }
 
 // newServer prepares a server on a data directory of its own; env adds or overrides settings. start starts it.
