@@ -26,7 +26,7 @@ import (
 var tempName = regexp.MustCompile(`ComfyUI_temp_[a-z]{5}`)
 
 // picture is a PNG with a gradient.
-func picture(t *testing.T, w, h int) []byte {
+func picture(t testing.TB, w, h int) []byte {
 	t.Helper()
 	img := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {

@@ -41,20 +41,20 @@ func TestMain(m *testing.M) {
 
 // Waits of the tests: how long, and how often they look.
 const (
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 	tick     = 2 * time.Millisecond
 )
 
 // rig is a running server and what a client needs to talk to it.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	sim  *sim.Server
 	base string
 	died chan string
 }
 
 // start runs a server with test nodes, fast unless told otherwise.
-func start(t *testing.T, change ...func(*sim.Options)) *rig {
+func start(t testing.TB, change ...func(*sim.Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, died: make(chan string, 8)}
 	o := sim.Options{BaseDir: t.TempDir(), TestNodes: true, Speed: 100, Previews: "auto",
@@ -83,7 +83,7 @@ type answer struct {
 	body   []byte
 }
 
-func (a answer) json(t *testing.T) M {
+func (a answer) json(t testing.TB) M {
 	t.Helper()
 	var m M
 	require.NoError(t, json.Unmarshal(a.body, &m), "%d %s", a.status, a.body)
@@ -148,7 +148,7 @@ func (r *rig) history(id string) M {
 
 // socket is a WebSocket that remembers what it got.
 type socket struct {
-	t    *testing.T
+	t    testing.TB
 	id   string
 	conn *websocket.Conn
 	mu   sync.Mutex
@@ -213,7 +213,7 @@ func (r *rig) dialQuiet(clientID string, first ...string) *socket {
 // awaitSockets waits until the server's table has so many sockets.
 func (r *rig) awaitSockets(n int) {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return r.sim.Sockets() == n }, 5*time.Second, time.Millisecond)
+	require.Eventually(r.t, func() bool { return r.sim.Sockets() == n }, patience, time.Millisecond)
 }
 
 func (s *socket) read() {
@@ -267,7 +267,7 @@ func (s *socket) wait(what string, match func(got) bool) got {
 			}
 		}
 		return false
-	}, 10*time.Second, time.Millisecond, "no %s", what)
+	}, patience, time.Millisecond, "no %s", what)
 	return found
 }
 

@@ -21,7 +21,7 @@ func kinds(list []got) (out []string) {
 func TestACleanReconnectHearsTheRestButForgetsItsFlags(t *testing.T) {
 	r := start(t)
 	first := r.dial("a", flagsMessage)
-	id := r.submit(stepped(1, 40, 0.02, true), "a")
+	id := r.submit(stepped(1, 400, 0.2, true), "a")
 	first.step(id, "2", 2)
 	require.NoError(t, first.conn.Close())
 	r.awaitSockets(0)
@@ -39,15 +39,15 @@ func TestACleanReconnectHearsTheRestButForgetsItsFlags(t *testing.T) {
 func TestAnOverlappingReconnectGoesSilent(t *testing.T) {
 	r := start(t)
 	first := r.dial("a")
-	id := r.submit(stepped(2, 60, 0.01, false), "a")
+	id := r.submit(stepped(2, 2000, 0.1, false), "a")
 	first.step(id, "2", 2)
 	second := r.dial("a")
 	second.step(id, "2", 10)
 	require.NoError(t, first.conn.Close())
 	r.awaitSockets(0)
-	before := len(second.messages())
 	require.Equal(t, "success", r.history(id)["status"].(M)["status_str"])
-	require.Len(t, second.messages(), before, "the table lost it when the first socket closed")
+	// What was on its way may still come; steps from long before the end, and the end itself, do not.
+	require.NotContains(t, strings.Join(lines(second.of(id)), "\n"), "progress 2 1999/2000", "the table lost it when the first socket closed")
 	require.False(t, second.closed(), "but it stays open")
 }
 
