@@ -91,12 +91,12 @@ func TestWhatIsWrongInAClosedPartOfTheFormIsShown(t *testing.T) {
 	s := startService(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=0")
 	p := signedIn(t, s, adminEmail)
 	p.expect("422") // the refusal
-	for name, field := range map[string]struct{ id, wrong string }{"the browser's refusal": {"p-batch_size", "99"}, "the server's refusal": {"p-width", "wide"}} {
+	for _, field := range []struct{ name, id, wrong string }{{"the browser's refusal", "p-batch_size", "99"}, {"the server's refusal", "p-width", "wide"}} {
 		p.open("/run/text-to-image")
 		p.until("a closed part", fmt.Sprintf(`!document.getElementById(%q).checkVisibility()`, field.id))
 		mustEval[bool](p, fmt.Sprintf(`(document.getElementById(%q).value = %q, true)`, field.id, field.wrong))
 		p.click("[data-testid=run]")
-		p.until(name, fmt.Sprintf(`document.getElementById(%q).checkVisibility()`, field.id))
+		p.until(field.name, fmt.Sprintf(`document.getElementById(%q).checkVisibility()`, field.id))
 		p.until("the focus on it", fmt.Sprintf(`document.activeElement.id === %q`, field.id))
 	}
 	p.see("#p-width-err", "number")
