@@ -135,7 +135,7 @@ func (s *Store) Fence(ctx context.Context, jobID, attemptID string) error {
 	var state models.JobState
 	err := s.read(ctx).Raw(`SELECT attempt_id, state FROM jobs WHERE id = ?`, jobID).Row().Scan(&owner, &state)
 	if err != nil {
-		return translate(missing(err), "read job", "job")
+		return translate(err, "read job", "job")
 	}
 	if owner != attemptID || state.Final() {
 		return models.ErrFenced

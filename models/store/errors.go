@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -20,7 +21,7 @@ func translate(err error, what, noun string) error {
 		return nil
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, gorm.ErrRecordNotFound):
+	case errors.Is(err, gorm.ErrRecordNotFound), errors.Is(err, sql.ErrNoRows):
 		return models.ErrNotFound(noun)
 	case errors.Is(err, gorm.ErrDuplicatedKey):
 		return &models.Error{Code: models.CodeConflict, Name: "already_exists",

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -83,15 +81,7 @@ func (s *Store) RecentDurations(ctx context.Context, slug string, n int) ([]int6
 // JobState reads a job's state alone; an empty tenantID is an operator. CodeNotFound when it is another tenant's.
 func (s *Store) JobState(ctx context.Context, tenantID, id string) (state models.JobState, err error) {
 	err = s.read(ctx).Raw(`SELECT state FROM jobs WHERE id = ? AND ? IN ('', tenant_id)`, id, tenantID).Row().Scan(&state)
-	return state, translate(missing(err), "read job", "job")
-}
-
-// missing is GORM's word for a row that is not there.
-func missing(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return gorm.ErrRecordNotFound
-	}
-	return err
+	return state, translate(err, "read job", "job")
 }
 
 func jobByID(db *gorm.DB, tenantID, id string) (models.Job, error) {
