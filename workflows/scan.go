@@ -232,20 +232,11 @@ func stringEnd(b []byte, i int) int {
 	return len(b)
 }
 
-// viewed is unquote without a copy where there are no escapes: the string is a part of b, which must not change as long
-// as it is used.
+// viewed is what a quoted string means, without a copy where there are no escapes: the string is then a part of b, which
+// must not change as long as it is used.
 func viewed(b []byte) string {
 	if len(b) >= 2 && bytes.IndexByte(b, '\\') < 0 {
 		return view(b[1 : len(b)-1])
-	}
-	return unquote(b)
-}
-
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-func unquote(b []byte) string {
-	if len(b) >= 2 && bytes.IndexByte(b, '\\') < 0 {
-		return string(b[1 : len(b)-1])
 	}
 	var s string
 	if json.Unmarshal(b, &s) != nil {
@@ -253,6 +244,11 @@ func unquote(b []byte) string {
 	}
 	return s
 }
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// unquote is viewed with a copy.
+func unquote(b []byte) string { return strings.Clone(viewed(b)) }
 
 // quote writes s as JSON without the HTML escapes of encoding/json: other parsers read them, people do not.
 func quote(s string) json.RawMessage {

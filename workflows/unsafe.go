@@ -101,25 +101,23 @@ func loadsFile(class, input string) bool {
 	return false
 }
 
-// harmless reports whether a value as sent has nothing in it that pathProblem could object to. Most have not, and need
-// not be taken out of their quotes.
-func harmless(value json.RawMessage) bool {
-	for i, c := range value {
-		if c == '/' || c == '\\' || c == '[' || c == '.' && i > 0 && value[i-1] == '.' {
+// harmless reports whether a string, or a value as sent, has none of what is in everything that pathProblem objects to.
+// Most have not, and need not be taken out of their quotes.
+func harmless[T string | json.RawMessage](text T) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '/', c == '\\', c == '[', c == '.' && i > 0 && text[i-1] == '.':
 			return false
 		}
 	}
 	return true
 }
 
-// suspicious are the characters one of which is in every string that pathProblem objects to, but for "..".
-const suspicious = `/\[`
-
 // pathProblem says why a string may not reach an engine as a path, "" when it may. Prose may begin with a slash
 // ("/imagine a cat") and have dots in it, but neither does a file name hide in it.
 func pathProblem(s string, prose bool) string {
 	s = strings.TrimSpace(s)
-	if s != ".." && !strings.ContainsAny(s, suspicious) {
+	if harmless(s) {
 		return ""
 	}
 	if strings.ContainsAny(s, "\n\r") {

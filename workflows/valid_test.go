@@ -16,13 +16,19 @@ var validSeeds = []string{
 	`"a`, `"\u12G4"`, `"\u00e9"`, `"\x"`, "\"\x01\"", "\"\x7f\xff\"", `"\`, `"\"`, `"\\"`, `1 2`, `{}{}`, `[[[[]]]]`, "\ufeff{}", `{"a":1 "b":2}`, "[1\f]",
 }
 
+// validJSON reports whether b is one value.
+func validJSON(b []byte) bool {
+	i, ok := validValue(b, skipSpace(b, 0), maxValidDepth)
+	return ok && skipSpace(b, i) == len(b)
+}
+
 func TestValidJSONAgreesWithEncodingJSON(t *testing.T) {
 	for _, s := range validSeeds {
-		require.Equal(t, json.Valid([]byte(s)), ValidJSON([]byte(s)), "%q", s)
+		require.Equal(t, json.Valid([]byte(s)), validJSON([]byte(s)), "%q", s)
 	}
 	nested := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
-	require.True(t, ValidJSON(nested(maxValidDepth)))
-	require.False(t, ValidJSON(nested(maxValidDepth+1)), "deeper than it follows")
+	require.True(t, validJSON(nested(maxValidDepth)))
+	require.False(t, validJSON(nested(maxValidDepth+1)), "deeper than it follows")
 }
 
 func TestFindMemberTakesTheFirstOfTheName(t *testing.T) {
@@ -44,8 +50,8 @@ func FuzzValidJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, want := ValidJSON(b), json.Valid(b); got != want && (got || len(b) < maxValidDepth) {
-			t.Errorf("ValidJSON(%q) is %v", b, got)
+		if got, want := validJSON(b), json.Valid(b); got != want && (got || len(b) < maxValidDepth) {
+			t.Errorf("validValue(%q) is %v", b, got)
 		}
 	})
 }
