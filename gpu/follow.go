@@ -261,8 +261,8 @@ func (x *execution) told() {
 	}
 }
 
-// escalate restarts the worker whose prompt does not obey, or that cannot be told. An attached one is left alone for longer: losing the
-// connection does not end its prompt.
+// escalate restarts the worker whose prompt does not obey, or that cannot be told. An attached one is left alone for
+// longer: losing the connection does not end its prompt.
 func (x *execution) escalate() {
 	limit := x.w.m.cfg.InterruptLimit
 	if !x.s.local {

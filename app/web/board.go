@@ -2,12 +2,15 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
+	"runtime/debug"
 	"sync"
 	"time"
-
-	"comfyfleet/models"
 )
+
+// lookLimit bounds one look at what a page shows.
+const lookLimit = 10 * time.Second
 
 // rendered is a part as it is sent. sum tells whether it changed.
 type rendered struct {
@@ -87,7 +90,7 @@ func (w *Web) openBoard(on watch, look page) *board {
 	b := &board{readers: map[chan struct{}]bool{}, stop: func() { cancel(); stop() }}
 	go func() {
 		for {
-			parts, err := w.renderAll(ctx, look)
+			parts, err := w.guarded(ctx, look)
 			if ctx.Err() != nil {
 				return
 			}
@@ -102,13 +105,19 @@ func (w *Web) openBoard(on watch, look page) *board {
 	return b
 }
 
-// renderAll looks at a page and renders its parts. A panic is an error: one page must not end the server.
-func (w *Web) renderAll(ctx context.Context, look page) (list []rendered, err error) {
+// guarded is renderAll for the board's own goroutine: a panic is an error of that page and must not end the server.
+func (w *Web) guarded(ctx context.Context, look page) (list []rendered, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = models.Errorf(models.CodeInternal, "", "panic while rendering: %v", p)
+			w.Log.Error("panic in a page", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic in a page: %v", p)
 		}
 	}()
+	return w.renderAll(ctx, look)
+}
+
+// renderAll looks at a page and renders its parts.
+func (w *Web) renderAll(ctx context.Context, look page) (list []rendered, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	parts, err := look(ctx)
@@ -125,6 +134,3 @@ func (w *Web) renderAll(ctx context.Context, look page) (list []rendered, err er
 	}
 	return list, nil
 }
-
-// lookLimit bounds one look at what a page shows.
-const lookLimit = 10 * time.Second

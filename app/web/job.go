@@ -269,7 +269,8 @@ func (w *Web) deliveryLines(ctx context.Context, sent []models.Delivery, refused
 		if err != nil {
 			return nil, err
 		}
-		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: deliveryState(d), Attempts: deliveryState(d).Word + " after " + triesWords(d.Attempts),
+		state := deliveryState(d)
+		l := views.DeliveryLine{ID: d.ID, Event: d.Event, URL: d.URL, State: state, Attempts: state.Word + " after " + triesWords(d.Attempts),
 			Again: views.Verb{Label: "Send again", Icon: "refresh-cw", Small: true, Post: "/deliveries/" + d.ID + "/again", Disabled: refused}}
 		if d.NextAt != nil {
 			at := until(*d.NextAt, w.Now())

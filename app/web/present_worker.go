@@ -229,20 +229,18 @@ func exitWords(e models.WorkerExit) string {
 
 // meters are the readings of a card. Without a driver they are what we know ourselves: no telemetry is not zero.
 func meters(in cardInput) []views.Meter {
-	w := in.worker
-	if w.Telemetry == nil {
+	w, t := in.worker, in.worker.Telemetry
+	if t == nil {
 		return ownMeters(in)
 	}
 	m := []views.Meter{{Label: "Busy"}, {Label: "Heat"}, {Label: "Power"}, {Label: "RSS"}}
-	if t := w.Telemetry; t != nil {
-		m[0].Quantity = views.Quantity{Value: strconv.Itoa(t.GPUUtil), Unit: "%"}
-		m[1].Quantity = views.Quantity{Value: strconv.Itoa(t.Temperature), Unit: "°C"}
-		unit := "W"
-		if t.PowerLimit > 0 {
-			unit = fmt.Sprintf("of %.0f W", t.PowerLimit)
-		}
-		m[2].Quantity = views.Quantity{Value: fmt.Sprintf("%.0f", t.Power), Unit: unit}
+	m[0].Quantity = views.Quantity{Value: strconv.Itoa(t.GPUUtil), Unit: "%"}
+	m[1].Quantity = views.Quantity{Value: strconv.Itoa(t.Temperature), Unit: "°C"}
+	unit := "W"
+	if t.PowerLimit > 0 {
+		unit = fmt.Sprintf("of %.0f W", t.PowerLimit)
 	}
+	m[2].Quantity = views.Quantity{Value: fmt.Sprintf("%.0f", t.Power), Unit: unit}
 	if w.RSS > 0 {
 		m[3].Quantity = sizeOf(w.RSS)
 	}
