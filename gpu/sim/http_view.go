@@ -124,11 +124,7 @@ func (s *Server) viewVariant(w http.ResponseWriter, path, preview, channels stri
 
 // hangsOnce keeps the first reader waiting until it goes away, when the fault says so.
 func (s *Server) hangsOnce(w http.ResponseWriter, r *http.Request) bool {
-	const fault = "hang-in-view"
-	if !s.faults.has(fault) {
-		return false
-	}
-	due, err := s.once(fault)
+	due, err := s.faultOnce("hang-in-view")
 	if err != nil {
 		trouble(w)
 		return true

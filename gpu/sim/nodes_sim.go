@@ -57,10 +57,7 @@ func (s *Server) hang() error {
 
 // hangOnce is hang for the first who comes with that fault in the base directory.
 func (s *Server) hangOnce(fault string) error {
-	if !s.faults.has(fault) {
-		return nil
-	}
-	if due, err := s.once(fault); err != nil || !due {
+	if due, err := s.faultOnce(fault); err != nil || !due {
 		return err
 	}
 	return s.hang()
@@ -68,7 +65,7 @@ func (s *Server) hangOnce(fault string) error {
 
 // deafen closes the doors of a process that goes on, and hangs.
 func (s *Server) deafen() error {
-	if due, err := s.once("deaf-at-step"); err != nil || !due {
+	if due, err := s.faultOnce("deaf-at-step"); err != nil || !due {
 		return err
 	}
 	close(s.deaf)

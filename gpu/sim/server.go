@@ -233,6 +233,14 @@ func (s *Server) tempPrefix(id, class string) string {
 	return s.prefixes[key]
 }
 
+// faultOnce reports whether a fault is set and acts for the first time in the base directory.
+func (s *Server) faultOnce(name string) (bool, error) {
+	if !s.faults.has(name) {
+		return false, nil
+	}
+	return s.once(name)
+}
+
 // once creates a marker file in the user directory: true only for the first process of the same directory.
 func (s *Server) once(name string) (bool, error) {
 	f, err := os.OpenFile(filepath.Join(s.dirs.user, ".sim-once-"+hex.EncodeToString([]byte(name))), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
