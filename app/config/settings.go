@@ -30,7 +30,7 @@ type Settings struct {
 	RecycleRSS     Bytes         `name:"recycle-rss" env:"COMFYFLEET_RECYCLE_RSS" default:"0B" help:"Memory of a worker's process above which it is restarted between two jobs; 0 never."`
 	OnShutdown     string        `env:"COMFYFLEET_ON_SHUTDOWN" default:"stop" enum:"stop,keep" help:"stop ends the workers with the server; keep leaves them and their jobs for the next server."`
 	ShutdownGrace  time.Duration `env:"COMFYFLEET_SHUTDOWN_GRACE" default:"10s" help:"Time that running jobs have to finish before a stop interrupts them."`
-	StallAfter     time.Duration `env:"COMFYFLEET_STALL_AFTER" default:"10m" help:"Time without progress after which a worker is restarted."`
+	StallAfter     time.Duration `env:"COMFYFLEET_STALL_AFTER" default:"10m" help:"Time without progress after which a worker is restarted; also, up to a minute, how long an output may send nothing."`
 	StartTimeout   time.Duration `env:"COMFYFLEET_START_TIMEOUT" default:"3m" help:"Time that a worker has to answer; it starts again while its log moves."`
 
 	MaxQueued          int           `env:"COMFYFLEET_MAX_QUEUED" default:"100000" help:"Waiting jobs of all tenants."`
