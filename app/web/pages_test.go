@@ -185,7 +185,9 @@ func TestEmptyPlacesSayWhatToDoNext(t *testing.T) {
 	v := h.visit(t, models.RoleOperator)
 	assert.Contains(t, words(v.page("/jobs").Find(testid("empty"))), "No jobs yet")
 	assert.Contains(t, words(v.page("/jobs?q=state:failed").Find(testid("empty"))), "No job matches state:failed")
-	assert.Contains(t, words(v.page("/jobs?q=colour:red").Find(testid("empty"))), "colour:red cannot be read")
+	unreadable := words(v.page("/jobs?q=colour:red").Find(testid("empty")))
+	assert.Contains(t, unreadable, "colour:red cannot be read")
+	assert.Contains(t, unreadable, "keys are state, tenant")
 	assert.Contains(t, words(v.page("/gpus").Find(testid("empty"))), "COMFYFLEET_WORKERS")
 	assert.Equal(t, "Nothing does.", words(v.page("/overview").Find(testid("calm"))))
 }
