@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// pageSize makes checkpoints shorter and lists faster than SQLite's 4096. It must be set before WAL: afterwards
-	// it silently stays what it was.
-	pageSize = 16384
 	// busyTimeout is how long SQLite waits for another process (a backup, a command) in milliseconds.
 	busyTimeout = 5000
 	// readConns bounds concurrent reads; more wait for a free connection. Reads are CPU-bound and short.
@@ -40,7 +37,8 @@ const synchronousFull = 2
 // dialect tells GORM how to speak to the pool.
 func dialect(pool *sql.DB) gorm.Dialector { return sqlite.New(sqlite.Config{Conn: pool}) }
 
-// prepareFile makes the database file with our page size and its write-ahead log, before any pool opens it.
+// prepareFile makes the database file and its write-ahead log, before any pool opens it. Its pages have SQLite's own size,
+// 4096 bytes: a commit writes each page that it touched, and an ended job touches one of some fifteen tables and indexes.
 func prepareFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -58,9 +56,23 @@ func prepareFile(path string) error {
 		return err
 	}
 	c := raw.(*sqlite3.SQLiteConn)
-	_, sizeErr := c.Exec(fmt.Sprintf("PRAGMA page_size=%d", pageSize), nil)
-	_, walErr := c.Exec("PRAGMA journal_mode=WAL", nil)
-	return errors.Join(sizeErr, walErr, c.Close())
+	if err = refuseForeign(c); err == nil {
+		_, err = c.Exec("PRAGMA journal_mode=WAL", nil)
+	}
+	return errors.Join(err, c.Close())
+}
+
+// refuseForeign refuses a database that another program made, before anything in it is changed.
+func refuseForeign(c *sqlite3.SQLiteConn) error {
+	tables, err := first(c, `SELECT COUNT(*) FROM sqlite_master`)
+	if err != nil || tables == int64(0) {
+		return err
+	}
+	ours, err := first(c, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'migrations'`)
+	if err == nil && ours == int64(0) {
+		err = errors.New("it was made by another program")
+	}
+	return err
 }
 
 // openSQLite opens the two pools on one file: a single connection that writes, and several that only read.
@@ -128,14 +140,13 @@ func (c connector) check(conn *sqlite3.SQLiteConn) error {
 		{"busy_timeout", int64(busyTimeout)},
 		{"synchronous", int64(synchronousFull)},
 		{"query_only", readOnly},
-		{"page_size", int64(pageSize)},
 	} {
 		got, err := pragma(conn, want.name)
 		if err != nil {
 			return err
 		}
 		if got != want.value {
-			return fmt.Errorf("%s is %v and must be %v (is the file on a disk of this machine, and made by comfyfleet?)",
+			return fmt.Errorf("%s is %v and must be %v (is the file on a disk of this machine?)",
 				want.name, got, want.value)
 		}
 	}
@@ -144,9 +155,14 @@ func (c connector) check(conn *sqlite3.SQLiteConn) error {
 
 // pragma runs one pragma and returns its first value, nil for none.
 func pragma(conn *sqlite3.SQLiteConn, text string) (value any, err error) {
-	rows, err := conn.Query("PRAGMA "+text, nil)
+	return first(conn, "PRAGMA "+text)
+}
+
+// first runs one statement and returns the first value of its answer, nil for none.
+func first(conn *sqlite3.SQLiteConn, statement string) (value any, err error) {
+	rows, err := conn.Query(statement, nil)
 	if err != nil {
-		return nil, fmt.Errorf("pragma %s: %w", text, err)
+		return nil, fmt.Errorf("%s: %w", statement, err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	row := make([]driver.Value, len(rows.Columns()))
@@ -157,7 +173,7 @@ func pragma(conn *sqlite3.SQLiteConn, text string) (value any, err error) {
 		if errors.Is(err, io.EOF) {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("pragma %s: %w", text, err)
+		return nil, fmt.Errorf("%s: %w", statement, err)
 	}
 	return row[0], nil
 }

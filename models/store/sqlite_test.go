@@ -25,7 +25,7 @@ func TestEveryConnectionIsSetUpAsAsked(t *testing.T) {
 				db = s.writes
 			}
 			for pragma, want := range map[string]any{"journal_mode": "wal", "synchronous": int64(2), "foreign_keys": int64(1),
-				"page_size": int64(16384), "busy_timeout": int64(5000), "query_only": int64(readOnly)} {
+				"busy_timeout": int64(5000), "query_only": int64(readOnly)} {
 				var got any
 				require.NoError(t, db.QueryRow("PRAGMA "+pragma).Scan(&got))
 				require.EqualValues(t, want, got, "%s of %s", pragma, pool)
@@ -45,11 +45,32 @@ func TestAForeignDatabaseIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "other.db")
 	raw, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path)
 	require.NoError(t, err)
-	_, err = raw.(*sqlite3.SQLiteConn).Exec("PRAGMA page_size=4096; CREATE TABLE x (y)", nil)
+	_, err = raw.(*sqlite3.SQLiteConn).Exec("CREATE TABLE x (y)", nil)
 	require.NoError(t, err)
 	require.NoError(t, raw.Close())
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
 	_, err = Open(t.Context(), "sqlite:"+path, Options{})
-	require.ErrorContains(t, err, "page_size is 4096 and must be 16384")
+	require.ErrorContains(t, err, "made by another program")
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
+// TestADatabaseWithLargePagesGoesOn opens one as earlier versions made it.
+func TestADatabaseWithLargePagesGoesOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	raw, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path)
+	require.NoError(t, err)
+	_, err = raw.(*sqlite3.SQLiteConn).Exec("PRAGMA page_size=16384; CREATE TABLE migrations (id VARCHAR(255) PRIMARY KEY)", nil)
+	require.NoError(t, err)
+	require.NoError(t, raw.Close())
+	s := openAt(t, path)
+	var size int
+	require.NoError(t, s.writes.QueryRow("PRAGMA page_size").Scan(&size))
+	require.Equal(t, 16384, size)
+	addTenant(t, s, "t1")
+	require.NoError(t, s.Close())
 }
 
 func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
