@@ -16,6 +16,8 @@ type NewJob struct {
 	// transaction: CodeLimited "queue_full".
 	MaxQueued       int
 	MaxQueuedTenant int
+	// Attempt gives the job to a worker with its acceptance, as Store.Claim would right after it; nil lets it wait.
+	Attempt *Attempt
 }
 
 // Idempotency remembers an accepted request so that its retry gets the first answer.

@@ -25,9 +25,9 @@ type idempotencyRow struct {
 
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
-// AcceptJob stores a request: the job (queued, waiting, revision 1), its payload, assets and media, its idempotency
-// key and its first event. Replayed is true when the same request was accepted before under its key; the answer is
-// then that job as it stands. Errors: CodeUnprocessed "idempotency_mismatch" for another request under a known key,
+// AcceptJob stores a request: the job (queued; waiting, or staging with its first attempt), its payload, assets and
+// media, its idempotency key and its first events. Replayed is true when the same request was accepted before under its
+// key; the answer is then that job as it stands. Errors: CodeUnprocessed "idempotency_mismatch" for another request under a known key,
 // CodeLimited "queue_full" at a cap, CodeUnprocessed "media_gone" when a medium that an earlier job brought has been
 // deleted meanwhile.
 func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job, replayed bool, err error) {
@@ -46,6 +46,12 @@ func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job,
 			return err
 		}
 		job = fresh
+		steps := []eventRow{step(&job, models.Event{At: job.CreatedAt, Kind: models.EventAccepted, Message: "accepted"})}
+		var first *models.Attempt
+		if n.Attempt != nil {
+			a := s.newAttempt(*n.Attempt, job, 1)
+			first, steps = &a, append(steps, claim(&job, a))
+		}
 		if err := tx.Create(&job).Error; err != nil {
 			return err
 		}
@@ -63,7 +69,12 @@ func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job,
 		if err := remember(tx, job, n.Idempotency); err != nil {
 			return err
 		}
-		return addEvent(tx, job, models.Event{At: job.CreatedAt, Kind: models.EventAccepted, Message: "accepted"})
+		if first != nil {
+			if err := tx.Create(first).Error; err != nil {
+				return err
+			}
+		}
+		return addEvents(tx, job, steps)
 	})
 	if err != nil {
 		return models.Job{}, false, err
@@ -96,7 +107,7 @@ func (s *Store) newJob(job models.Job) models.Job {
 	job.CreatedAt = stamp(job.CreatedAt)
 	job.DeadlineAt = stampAt(job.DeadlineAt)
 	job.State, job.Phase = models.JobQueued, models.PhaseWaiting
-	job.Revision = 1
+	job.Revision = 0
 	return job
 }
 

@@ -108,16 +108,16 @@ func start(a *models.Attempt, job *models.Job, at time.Time) {
 	}
 }
 
-// stepAttempt moves an open attempt and its job one step on. step says what changes, or that nothing does.
+// stepAttempt moves an open attempt and its job one step on. change says what that is, or that there is none.
 func (s *Store) stepAttempt(ctx context.Context, what, attemptID string,
-	step func(a *models.Attempt, job *models.Job) (models.Event, bool)) error {
+	change func(a *models.Attempt, job *models.Job) (models.Event, bool)) error {
 	return s.write(ctx, what, "attempt", func(tx *gorm.DB) error {
 		a, before, err := ownAttempt(tx, attemptID)
 		if err != nil {
 			return err
 		}
 		job := before
-		ev, changed := step(&a, &job)
+		ev, changed := change(&a, &job)
 		if !changed {
 			return nil
 		}
@@ -125,7 +125,8 @@ func (s *Store) stepAttempt(ctx context.Context, what, attemptID string,
 			return err
 		}
 		ev.AttemptID, ev.Worker = a.ID, a.Worker
-		return s.record(tx, before, &job, ev)
+		taken := step(&job, ev)
+		return s.record(tx, before, job, taken)
 	})
 }
 

@@ -12,11 +12,6 @@ import (
 // count; Number, TenantID and State are filled) and moves the job to phase staging. When the job is not waiting any
 // more it is models.ErrFenced and nothing changes: of any number of claimers one wins.
 func (s *Store) Claim(ctx context.Context, a models.Attempt) (models.Attempt, models.Job, error) {
-	if a.CreatedAt.IsZero() {
-		a.CreatedAt = s.now()
-	}
-	a.CreatedAt = stamp(a.CreatedAt)
-	a.State = models.AttemptStaging
 	var attempt models.Attempt
 	var job models.Job
 	err := s.write(ctx, "claim job", "job", func(tx *gorm.DB) error {
@@ -27,23 +22,40 @@ func (s *Store) Claim(ctx context.Context, a models.Attempt) (models.Attempt, mo
 		if before.State != models.JobQueued || before.Phase != models.PhaseWaiting {
 			return models.ErrFenced
 		}
-		attempt, job = a, before
-		attempt.TenantID = job.TenantID
-		if err := tx.Raw(`SELECT COALESCE(MAX(number), 0) + 1 FROM attempts WHERE job_id = ?`, job.ID).
-			Scan(&attempt.Number).Error; err != nil {
+		var number int
+		if err := tx.Raw(`SELECT COALESCE(MAX(number), 0) + 1 FROM attempts WHERE job_id = ?`, a.JobID).
+			Scan(&number).Error; err != nil {
 			return err
 		}
+		attempt, job = s.newAttempt(a, before, number), before
 		if err := tx.Create(&attempt).Error; err != nil {
 			return err
 		}
-		job.Phase = models.PhaseStaging
-		job.AttemptID, job.PromptID, job.Worker = attempt.ID, attempt.ID, attempt.Worker
-		job.WaitingReason = ""
-		return s.record(tx, before, &job, models.Event{At: attempt.CreatedAt, Kind: models.EventClaimed,
-			AttemptID: attempt.ID, Worker: attempt.Worker, Message: attempt.PlacedBecause})
+		claimed := claim(&job, attempt)
+		return s.record(tx, before, job, claimed)
 	})
 	if err != nil {
 		return models.Attempt{}, models.Job{}, err
 	}
 	return attempt, job, nil
+}
+
+// newAttempt fills what every attempt has when it begins.
+func (s *Store) newAttempt(a models.Attempt, job models.Job, number int) models.Attempt {
+	if a.CreatedAt.IsZero() {
+		a.CreatedAt = s.now()
+	}
+	a.CreatedAt = stamp(a.CreatedAt)
+	a.JobID, a.TenantID = job.ID, job.TenantID
+	a.Number, a.State = number, models.AttemptStaging
+	return a
+}
+
+// claim makes a waiting job the attempt's.
+func claim(job *models.Job, a models.Attempt) eventRow {
+	job.Phase = models.PhaseStaging
+	job.AttemptID, job.PromptID, job.Worker = a.ID, a.ID, a.Worker
+	job.WaitingReason = ""
+	return step(job, models.Event{At: a.CreatedAt, Kind: models.EventClaimed, AttemptID: a.ID, Worker: a.Worker,
+		Message: a.PlacedBecause})
 }

@@ -39,9 +39,17 @@ func (s *Store) Events(ctx context.Context, jobID string, after int64, limit int
 	return events, translate(err, "read events", "job")
 }
 
-// addEvent stores the event that brought job to its present revision.
-func addEvent(tx *gorm.DB, job models.Job, ev models.Event) error {
-	return tx.Create(&eventRow{JobSeq: job.Seq, Rev: job.Revision, At: ev.At, State: job.State, Phase: job.Phase,
-		Kind: ev.Kind, AttemptID: ev.AttemptID, Worker: ev.Worker, Percent: job.Progress.Percent,
-		Message: ev.Message}).Error
+// step takes a changed job to its next revision; the row is the event that tells of it.
+func step(job *models.Job, ev models.Event) eventRow {
+	job.Revision++
+	return eventRow{Rev: job.Revision, At: ev.At, State: job.State, Phase: job.Phase, Kind: ev.Kind,
+		AttemptID: ev.AttemptID, Worker: ev.Worker, Percent: job.Progress.Percent, Message: ev.Message}
+}
+
+// addEvents stores the steps that a stored job took.
+func addEvents(tx *gorm.DB, job models.Job, steps []eventRow) error {
+	for i := range steps {
+		steps[i].JobSeq = job.Seq
+	}
+	return tx.Create(&steps).Error
 }

@@ -24,11 +24,10 @@ func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job,
 			return err
 		}
 		job = before
+		var steps []eventRow
 		if f.StartedAt != nil && a.StartedAt == nil {
-			if err := s.record(tx, before, &job, execute(&a, &job, stamp(*f.StartedAt), f.Simulated)); err != nil {
-				return err
-			}
-			before = job
+			ev := execute(&a, &job, stamp(*f.StartedAt), f.Simulated)
+			steps = append(steps, step(&job, ev))
 		}
 		if f.Job == models.JobSucceeded && a.StartedAt == nil {
 			// So short that nobody saw it execute: its start follows from its end.
@@ -46,7 +45,7 @@ func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job,
 			return err
 		}
 		return s.finish(tx, before, &job, ending{state: f.Job, at: f.At, attempt: a, message: f.Error,
-			outputBytes: sizeOf(f.Outputs)})
+			outputBytes: sizeOf(f.Outputs)}, steps...)
 	})
 	if err != nil {
 		return models.Job{}, err
@@ -63,9 +62,9 @@ type ending struct {
 	outputBytes int64
 }
 
-// finish is the only way into a final state. It stores the job with its last event, and what must be true with it:
-// counters, usage and the webhook delivery.
-func (s *Store) finish(tx *gorm.DB, before models.Job, job *models.Job, e ending) error {
+// finish is the only way into a final state. It stores the job with its last event, after those of earlier steps, and
+// what must be true with it: counters, usage and the webhook delivery.
+func (s *Store) finish(tx *gorm.DB, before models.Job, job *models.Job, e ending, earlier ...eventRow) error {
 	job.State, job.Phase, job.FinishedAt = e.state, models.PhaseNone, &e.at
 	job.AttemptID, job.WaitingReason = "", ""
 	p := &job.Progress
@@ -73,8 +72,9 @@ func (s *Store) finish(tx *gorm.DB, before models.Job, job *models.Job, e ending
 	if e.state == models.JobSucceeded {
 		p.Percent, p.NodesDone = 100, p.NodesTotal
 	}
-	if err := s.record(tx, before, job, models.Event{At: e.at, Kind: finalEvent(e.state), AttemptID: e.attempt.ID,
-		Worker: e.attempt.Worker, Message: e.message}); err != nil {
+	last := step(job, models.Event{At: e.at, Kind: finalEvent(e.state), AttemptID: e.attempt.ID,
+		Worker: e.attempt.Worker, Message: e.message})
+	if err := s.record(tx, before, *job, append(earlier, last)...); err != nil {
 		return err
 	}
 	if err := addUsage(tx, *job, e); err != nil {

@@ -98,22 +98,21 @@ func lockJob(tx *gorm.DB, tenantID, id string) (models.Job, error) {
 	return jobByID(tx.Clauses(clause.Locking{Strength: "UPDATE"}), tenantID, id)
 }
 
-// record stores a job's step from before to after, as the event ev: only the columns that differ, by compare-and-set on
-// the revision, with the tenant's counters. It fills after.Revision and the event's fields that follow from the job.
-func (s *Store) record(tx *gorm.DB, before models.Job, after *models.Job, ev models.Event) error {
-	after.Revision = before.Revision + 1
+// record stores what steps led a job from before to after: only the columns that differ, by compare-and-set on the
+// revision, with the tenant's counters and the events.
+func (s *Store) record(tx *gorm.DB, before, after models.Job, steps ...eventRow) error {
 	res := tx.Table("jobs").Where("seq = ? AND revision = ?", before.Seq, before.Revision).
-		Updates(s.changes(&before, after))
+		Updates(s.changes(&before, &after))
 	if res.Error != nil {
 		return res.Error
 	}
 	if res.RowsAffected != 1 {
 		return models.ErrFenced
 	}
-	if err := moveLoad(tx, before, *after); err != nil {
+	if err := moveLoad(tx, before, after); err != nil {
 		return err
 	}
-	return addEvent(tx, *after, ev)
+	return addEvents(tx, after, steps)
 }
 
 // changes are the columns in which two states of a job differ.

@@ -142,7 +142,8 @@ func (s *Store) SetPriority(ctx context.Context, tenantID, jobID string, priorit
 			return nil
 		}
 		job.Priority = priority
-		return s.record(tx, before, &job, models.Event{At: at, Kind: models.EventPriority, AttemptID: job.AttemptID})
+		moved := step(&job, models.Event{At: at, Kind: models.EventPriority, AttemptID: job.AttemptID})
+		return s.record(tx, before, job, moved)
 	})
 	if err != nil {
 		return models.Job{}, err

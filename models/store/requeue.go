@@ -37,8 +37,8 @@ func (s *Store) RequeueAttempt(ctx context.Context, r models.Requeue) (models.Jo
 		if r.Cause == models.CauseTakenBack {
 			kind = models.EventTakenBack
 		}
-		return s.record(tx, before, &job, models.Event{At: r.At, Kind: kind, AttemptID: a.ID, Worker: a.Worker,
-			Message: r.Detail})
+		requeued := step(&job, models.Event{At: r.At, Kind: kind, AttemptID: a.ID, Worker: a.Worker, Message: r.Detail})
+		return s.record(tx, before, job, requeued)
 	})
 	if err != nil {
 		return models.Job{}, err

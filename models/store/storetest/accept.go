@@ -28,6 +28,36 @@ var acceptTests = map[string]func(*testing.T, *bench){
 		require.Equal(t, job, b.job(t, job.ID))
 		require.Equal(t, []string{models.EventAccepted}, b.kinds(t, job.ID))
 	},
+	"a job accepted with an attempt is as one that was accepted and then claimed": func(t *testing.T, b *bench) {
+		waited := b.accept(t)
+		a, claimed, err := b.Claim(t.Context(), models.Attempt{ID: b.id(), JobID: waited.ID, Worker: "sim0",
+			PlacedBecause: "it was idle", CreatedAt: b.now()})
+		require.NoError(t, err)
+
+		n := b.newJob()
+		n.Attempt = &models.Attempt{ID: b.id(), Worker: "sim1", PlacedBecause: "it was idle", CreatedAt: b.now()}
+		job, _, err := b.AcceptJob(t.Context(), n)
+		require.NoError(t, err)
+		require.Equal(t, job, b.job(t, job.ID))
+		require.Equal(t, n.Attempt.ID, job.AttemptID)
+		require.Equal(t, b.kinds(t, waited.ID), b.kinds(t, job.ID))
+		require.NoError(t, b.Fence(t.Context(), job.ID, job.AttemptID))
+
+		got := b.attempt(t, job.AttemptID)
+		claimed.ID, claimed.Seq, claimed.CreatedAt = job.ID, job.Seq, job.CreatedAt
+		claimed.AttemptID, claimed.PromptID, claimed.Worker = got.ID, got.ID, got.Worker
+		require.Equal(t, claimed, job)
+		a.ID, a.JobID, a.Worker, a.CreatedAt = got.ID, job.ID, got.Worker, got.CreatedAt
+		require.Equal(t, a, got)
+
+		view, err := b.Queue(t.Context(), 10)
+		require.NoError(t, err)
+		require.Empty(t, view.Jobs)
+		require.Equal(t, 2, view.Tenants[b.tenant].Claimed)
+		require.NoError(t, b.VerifyCounters(t.Context()))
+		_, _, err = b.Claim(t.Context(), models.Attempt{ID: b.id(), JobID: job.ID, Worker: "sim2"})
+		require.ErrorIs(t, err, models.ErrFenced)
+	},
 	"a payload reads back byte for byte": func(t *testing.T, b *bench) {
 		media := []models.MediaRef{
 			{Name: `C:\Users\me\x.png`, AssetID: b.id(), Size: 5, SHA256: "aa", ContentType: "image/png"},
