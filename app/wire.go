@@ -128,7 +128,9 @@ func (svc *service) joinFleet(ctx context.Context) (err error) {
 		MinReady: s.MinReady, ScaleDownAfter: s.ScaleDownAfter, StallAfter: s.StallAfter, Retention: s.Retention,
 		Finished: func(job models.Job) {
 			svc.metrics.ended(job)
-			svc.outbox.Wake()
+			if job.WebhookURL != "" {
+				svc.outbox.Wake()
+			}
 		},
 		Now: now,
 	})
