@@ -41,11 +41,12 @@ type Deps struct {
 type Jobs interface {
 	Submit(ctx context.Context, s jobs.Submission) (jobs.Accepted, error)
 	Job(ctx context.Context, tenantID, id string) (jobs.View, error)
-	State(ctx context.Context, tenantID, id string) (models.JobState, error)
 	Jobs(ctx context.Context, f models.JobFilter, p models.Page) (models.JobPage, error)
 	Cancel(ctx context.Context, tenantID, id, by string) (job models.Job, changed bool, err error)
 	Outputs(ctx context.Context, tenantID, id string) ([]models.Output, error)
 	OpenOutput(ctx context.Context, tenantID, outputID string) (models.Output, io.ReadSeekCloser, error)
+	// OpenContent opens an output of Outputs.
+	OpenContent(ctx context.Context, o models.Output) (io.ReadSeekCloser, error)
 	Events(ctx context.Context, tenantID, id string, after int64, limit int) ([]models.Event, error)
 }
 

@@ -50,7 +50,7 @@ func (a *api) sendJob(c *fiber.Ctx, v jobs.View, estimate *int) error {
 	}
 	s := statusOf(v)
 	s.EstimatedTime = estimate
-	doc, err := a.jobDocument(s, v.TenantID, outputs, c.Query("data") != "none", a.baseURL(c))
+	doc, err := a.jobDocument(s, outputs, c.Query("data") != "none", a.baseURL(c))
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (a *api) outputsOf(c *fiber.Ctx, v jobs.View) ([]models.Output, error) {
 
 // jobDocument is the status object with its outputs at the end. Every kind of output is base64, text too: the guide's
 // client decodes them all.
-func (a *api) jobDocument(s status, tenantID string, outputs []models.Output, data bool, base string) (*document, error) {
+func (a *api) jobDocument(s status, outputs []models.Output, data bool, base string) (*document, error) {
 	head, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode job %s: %w", s.JobID, err)
@@ -98,7 +98,7 @@ func (a *api) jobDocument(s status, tenantID string, outputs []models.Output, da
 			continue
 		}
 		d.addText(append(b[:len(b)-len(`null}`)], '"')) // data is the last member
-		d.addFile(o.Size, a.opener(tenantID, o.ID))
+		d.addFile(o.Size, a.opener(o))
 		d.addText([]byte(`"}`))
 	}
 	d.addText([]byte("]}"))
@@ -106,12 +106,11 @@ func (a *api) jobDocument(s status, tenantID string, outputs []models.Output, da
 }
 
 // opener opens an output when the answer reaches it: the request's own context has ended by then.
-func (a *api) opener(tenantID, id string) func() (io.ReadCloser, error) {
+func (a *api) opener(o models.Output) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) {
 		ctx, done := context.WithTimeout(a.server.Context(), callLimit)
 		defer done()
-		_, r, err := a.Jobs.OpenOutput(ctx, tenantID, id)
-		return r, err
+		return a.Jobs.OpenContent(ctx, o)
 	}
 }
 

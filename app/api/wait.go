@@ -52,36 +52,38 @@ func (a *api) whenFinal(ctx context.Context, tenantID, id string) (jobs.View, er
 	defer f.Close()
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
-	// The wait may be over, the looks at the job are not.
-	looks := context.WithoutCancel(ctx)
-	for waiting := true; waiting; {
-		call, done := context.WithTimeout(looks, callLimit)
-		state, err := a.Jobs.State(call, tenantID, id)
-		done()
-		if err != nil {
-			return jobs.View{}, err
+	_, here := f.Latest() // where it runs, its end is heard
+	over := false
+	for look := !here; ; look = true {
+		if look {
+			// The wait may be over, the looks at the job are not.
+			call, done := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+			v, err := a.Jobs.Job(call, tenantID, id)
+			done()
+			if err != nil || v.State.Final() || over {
+				return v, err
+			}
 		}
-		waiting = !state.Final() && ctx.Err() == nil && a.awaitNews(ctx, f, tick.C)
+		over = !a.awaitNews(ctx, f, tick.C)
 	}
-	call, done := context.WithTimeout(looks, callLimit)
-	defer done()
-	return a.Jobs.Job(call, tenantID, id)
 }
 
 // awaitNews waits until the job may have ended. Progress is no such news: it comes many times a second. It is false when
-// the server stops.
+// there is no time left to wait.
 func (a *api) awaitNews(ctx context.Context, f Follower, tick <-chan time.Time) bool {
 	for {
+		if u, ok := f.Latest(); ok && u.State.Final() {
+			return true
+		}
 		select {
 		case <-f.Wake:
-			if u, ok := f.Latest(); ok && !u.State.Final() {
-				continue
+			if _, ok := f.Latest(); !ok {
+				return true // it left this server's memory
 			}
-			return true
 		case <-tick:
 			return true
 		case <-ctx.Done():
-			return true
+			return false
 		case <-a.server.Stopping():
 			return false
 		}

@@ -97,7 +97,12 @@ func (s *Service) source(ctx context.Context, jobID string) (read source) {
 		read.err = fmt.Errorf("read payload: %w", read.err)
 		return read
 	}
-	if read.graph, read.err = workflows.Parse(read.payload.Graph); read.err != nil {
+	return parsed(read.payload)
+}
+
+func parsed(payload models.JobPayload) source {
+	read := source{payload: payload}
+	if read.graph, read.err = workflows.Parse(payload.Graph); read.err != nil {
 		read.err = fmt.Errorf("stored graph: %w", read.err)
 	}
 	return read

@@ -26,8 +26,17 @@ type held struct {
 	job       models.QueuedJob
 }
 
-// Wake asks for a new plan.
-func (s *Service) Wake() { signal(s.wake) }
+// Wake asks for a new plan, with a look at the queue.
+func (s *Service) Wake() {
+	s.backlog.grow()
+	signal(s.wake)
+}
+
+// queued says that a job was accepted and waits.
+func (s *Service) queued() {
+	s.backlog.grow()
+	signal(s.arrived)
+}
 
 // dispatch plans whenever something changed, until ctx ends.
 func (s *Service) dispatch(ctx context.Context) error {
@@ -75,14 +84,13 @@ func (s *Service) dispatch(ctx context.Context) error {
 func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) {
 	workers := s.Fleet.Workers()
 	var view models.QueueView
-	if look || s.anyStaged() {
+	arrivals := s.backlog.count()
+	if look = look || s.anyStaged(); look {
 		if view, err = s.Store.Queue(ctx, perTenantWindow+2*len(workers)); err != nil {
 			return false, err
 		}
 	}
-	in := s.planInput(workers, view)
-	decision := gpu.Plan(in)
-	s.remember(in, decision)
+	in, decision := s.decide(ctx, workers, view)
 	for _, name := range decision.Start {
 		s.Fleet.Start(name)
 	}
@@ -92,6 +100,19 @@ func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) 
 	for _, attemptID := range decision.TakeBack {
 		s.Fleet.Stop(attemptID, models.CauseTakenBack)
 	}
+	if behind = len(in.Waiting) > len(decision.Place); look && !behind {
+		s.backlog.placed(arrivals)
+	}
+	return behind, nil
+}
+
+// decide asks the planner, and places what it says.
+func (s *Service) decide(ctx context.Context, workers []models.Worker, view models.QueueView) (gpu.Input, gpu.Decision) {
+	s.planning.Lock()
+	defer s.planning.Unlock()
+	in := s.planInput(workers, view)
+	decision := gpu.Plan(in)
+	s.remember(in, decision)
 	owners := map[string]models.QueuedJob{}
 	for _, j := range view.Jobs {
 		owners[j.ID] = j
@@ -100,7 +121,7 @@ func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) 
 		j := owners[p.JobID]
 		s.place(ctx, p, j, view.Tenants[j.TenantID].Weight)
 	}
-	return len(in.Waiting) > len(decision.Place), nil
+	return in, decision
 }
 
 // anyStaged reports whether a job is on a worker that executes another: it may be better placed, which is for the queue
@@ -186,21 +207,30 @@ func (s *Service) remember(in gpu.Input, d gpu.Decision) {
 
 // place starts one attempt. It returns at once; the claim is made by the attempt's own goroutine.
 func (s *Service) place(ctx context.Context, p gpu.Placement, j models.QueuedJob, weight int) {
-	a := models.Attempt{
-		ID: s.NewID(), JobID: p.JobID, TenantID: j.TenantID, Worker: p.Worker,
-		State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
-	}
-	if !s.hold(a, j) {
+	a, ok := s.take(p, j, weight)
+	if !ok {
 		return
 	}
-	s.mu.Lock()
-	s.claiming[j.ID] = true
-	s.served[j.TenantID] += gpu.Charge(weight)
-	s.mu.Unlock()
 	go func() {
 		defer s.running.Done()
 		s.attempt(ctx, a)
 	}()
+}
+
+// take makes the attempt that a placement asks for, and holds its place until it is claimed and has run.
+func (s *Service) take(p gpu.Placement, j models.QueuedJob, weight int) (a models.Attempt, ok bool) {
+	a = models.Attempt{
+		ID: s.NewID(), JobID: p.JobID, TenantID: j.TenantID, Worker: p.Worker,
+		Number: 1, State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
+	}
+	if !s.hold(a, j) {
+		return a, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claiming[j.ID] = true
+	s.served[j.TenantID] += gpu.Charge(weight)
+	return a, true
 }
 
 // hold takes a place on the attempt's worker; false when the service is stopping.

@@ -33,6 +33,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	s.life = ctx
 	group.Go(func() error { return s.dispatch(ctx) })
 	group.Go(func() error { return s.saver.run(ctx, s.Log) })
 	group.Go(func() error { return s.every(ctx, expireEvery, s.expire) })

@@ -55,10 +55,18 @@ type Service struct {
 	pauses    atomic.Pointer[Pauses]
 	estimator estimator
 	saver     progressSaver
+	backlog   backlog
 
 	wake    chan struct{} // one token: plan again
-	arrived chan struct{} // a job was accepted
+	arrived chan struct{} // a job was accepted and waits
 	freed   chan struct{} // a place on a worker, or of a tenant, was given back
+
+	// life is the context of attempts, which outlive the requests that bring their jobs. Run sets it before the dispatcher
+	// first finds the backlog empty, and it is read after.
+	life context.Context
+
+	// planning is held from a look at the fleet until what was decided of it holds its place: one place is given once.
+	planning sync.Mutex
 
 	mu sync.Mutex
 	// onWorker lists the attempts that this server has on each worker, oldest first.
@@ -95,6 +103,7 @@ func New(c Config) *Service {
 		served:   map[string]int64{},
 		waiting:  map[string]string{},
 	}
+	s.backlog.grow() // an earlier server may have left some
 	s.pauses.Store(&Pauses{})
 	s.saver = progressSaver{store: c.Store, show: s.hub.show, attempts: map[string]*attemptProgress{}}
 	return s
@@ -129,11 +138,6 @@ func (s *Service) Job(ctx context.Context, tenantID, id string) (View, error) {
 		return View{}, err
 	}
 	return s.view(ctx, job)
-}
-
-// State is where one job stands.
-func (s *Service) State(ctx context.Context, tenantID, id string) (models.JobState, error) {
-	return s.Store.JobState(ctx, tenantID, id)
 }
 
 func (s *Service) view(ctx context.Context, job models.Job) (View, error) {
@@ -226,7 +230,7 @@ func (s *Service) Retry(ctx context.Context, tenantID, id string) (Accepted, err
 		WorkflowSlug: job.WorkflowSlug, WorkflowVersion: job.WorkflowVersion,
 		WebhookURL: job.WebhookURL, Metadata: job.Metadata,
 	}
-	return s.accept(ctx, tenant, again, 0, payload, nil, nil)
+	return s.accept(ctx, admission{tenant: tenant, job: again, payload: payload})
 }
 
 // SetPriority changes the priority of a waiting job.
@@ -262,8 +266,14 @@ func (s *Service) OpenOutput(ctx context.Context, tenantID, outputID string) (mo
 	if tenantID != "" && out.TenantID != tenantID {
 		return models.Output{}, nil, models.ErrNotFound("output")
 	}
-	r, _, err := s.Blobs.Open(ctx, out.ID)
+	r, err := s.OpenContent(ctx, out)
 	return out, r, err
+}
+
+// OpenContent opens the bytes of an output that has been read.
+func (s *Service) OpenContent(ctx context.Context, out models.Output) (io.ReadSeekCloser, error) {
+	r, _, err := s.Blobs.Open(ctx, out.ID)
+	return r, err
 }
 
 // OpenMedia opens an input medium's bytes.

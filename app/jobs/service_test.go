@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,6 +247,53 @@ func TestConcurrentTwinsMakeOneJob(t *testing.T) {
 	_, err := w.Submit(t.Context(), other)
 	require.Equal(t, models.CodeUnprocessed, models.ErrorCode(err))
 	require.Len(t, w.stored(), 1)
+}
+
+// countedClaims is a store that counts the jobs that were claimed after their acceptance.
+type countedClaims struct {
+	*store.Store
+	claims atomic.Int64
+}
+
+func (s *countedClaims) Claim(ctx context.Context, a models.Attempt) (models.Attempt, models.Job, error) {
+	s.claims.Add(1)
+	return s.Store.Claim(ctx, a)
+}
+
+func TestAnIdleWorkerIsClaimedWithTheAcceptance(t *testing.T) {
+	w := newWorld(t, nil)
+	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+		w.fleet.give(task.JobID[:8]+"_out_00001_.png", "x")
+		return succeed(ctx, task, o)
+	}
+	counted := &countedClaims{Store: w.store}
+	w.Store = counted
+	w.dispatch()
+	var id string
+	require.Eventually(t, func() bool { // the first may come before the dispatcher has found the queue empty
+		before := counted.claims.Load()
+		acc, err := w.Submit(t.Context(), w.submission())
+		require.NoError(t, err)
+		require.Equal(t, models.JobQueued, acc.Job.State)
+		id = acc.Job.ID
+		w.until(id, models.JobSucceeded)
+		return counted.claims.Load() == before
+	}, 10*time.Second, time.Millisecond)
+
+	attempts, err := w.Attempts(t.Context(), w.tenant.ID, id)
+	require.NoError(t, err)
+	require.Len(t, attempts, 1)
+	require.Equal(t, 1, attempts[0].Number)
+	require.Equal(t, models.AttemptSucceeded, attempts[0].State)
+	events, err := w.Events(t.Context(), w.tenant.ID, id, 0, 100)
+	require.NoError(t, err)
+	var kinds []string
+	for i, e := range events {
+		require.EqualValues(t, i+1, e.Rev)
+		kinds = append(kinds, e.Kind)
+	}
+	require.Equal(t, []string{models.EventAccepted, models.EventClaimed, models.EventStarted, models.EventSucceeded}, kinds)
+	require.NoError(t, w.store.VerifyCounters(t.Context()))
 }
 
 func TestACancelledQueuedJobNeverRuns(t *testing.T) {

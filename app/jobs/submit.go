@@ -53,40 +53,61 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (Accepted, error) 
 	if err := s.fetchMedia(ctx, d); err != nil {
 		return Accepted{}, err
 	}
-	acc, err := s.accept(ctx, d.tenant, d.job(), time.Duration(sub.TimeoutSeconds)*time.Second, d.payload(), d.assets(), idem)
+	acc, err := s.accept(ctx, admission{
+		tenant: d.tenant, job: d.job(), timeout: time.Duration(sub.TimeoutSeconds) * time.Second,
+		payload: d.payload(), graph: d.graph, assets: d.assets(), idempotency: idem,
+	})
 	if err == nil && !acc.Replayed {
 		d.kept = true
 	}
 	return acc, err
 }
 
-// accept commits a job and answers. Every way into the queue ends here.
-func (s *Service) accept(ctx context.Context, tenant models.Tenant, job models.Job, timeout time.Duration, payload models.JobPayload, assets []models.Asset, idem *models.Idempotency) (Accepted, error) {
+// admission is a job to be accepted, and what comes with it.
+type admission struct {
+	tenant      models.Tenant
+	job         models.Job
+	timeout     time.Duration // 0 for none
+	payload     models.JobPayload
+	graph       *workflows.Graph // of the payload; nil to parse it when it is to run
+	assets      []models.Asset
+	idempotency *models.Idempotency
+}
+
+// accept commits a job and answers. Every way into the queue ends here. When a worker is free and nobody waits for it,
+// the same commit gives it the job.
+func (s *Service) accept(ctx context.Context, n admission) (Accepted, error) {
 	now := s.Now()
+	job := n.job
 	job.ID = s.NewID()
 	job.State, job.Phase = models.JobQueued, models.PhaseWaiting
 	job.CreatedAt, job.EstimatedSeconds = now, s.estimate(job.WorkflowSlug)
-	if timeout > 0 {
-		at := now.Add(timeout)
+	if n.timeout > 0 {
+		at := now.Add(n.timeout)
 		job.DeadlineAt = &at
 	}
-	payload.JobID = job.ID
-	for i := range assets {
-		assets[i].JobID, assets[i].TenantID, assets[i].CreatedAt = job.ID, job.TenantID, now
+	n.payload.JobID = job.ID
+	for i := range n.assets {
+		n.assets[i].JobID, n.assets[i].TenantID, n.assets[i].CreatedAt = job.ID, job.TenantID, now
 	}
+	first := s.offer(job, n.tenant)
 	job, replayed, err := s.Store.AcceptJob(ctx, models.NewJob{
-		Job: job, Payload: payload, Assets: assets, Idempotency: idem,
-		MaxQueued: s.MaxQueued, MaxQueuedTenant: cmp.Or(tenant.MaxQueued, s.MaxQueuedPerTenant),
+		Job: job, Payload: n.payload, Assets: n.assets, Idempotency: n.idempotency,
+		MaxQueued: s.MaxQueued, MaxQueuedTenant: cmp.Or(n.tenant.MaxQueued, s.MaxQueuedPerTenant),
+		Attempt: first,
 	})
-	if err != nil {
-		return Accepted{}, err
+	if err != nil || replayed {
+		s.decline(first)
+		return Accepted{Job: job, Replayed: replayed}, err
 	}
-	if !replayed {
-		s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
-		s.hub.publishJob(job)
-		signal(s.arrived)
+	s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
+	s.hub.publishJob(job)
+	if first != nil {
+		s.begin(job, *first, n.payload, n.graph)
+	} else {
+		s.queued()
 	}
-	return Accepted{Job: job, Replayed: replayed}, nil
+	return Accepted{Job: job}, nil
 }
 
 // replay answers a request whose Idempotency-Key is known.
