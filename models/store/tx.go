@@ -32,11 +32,14 @@ type operation struct {
 	done chan error // has room for the one answer
 }
 
-// writer commits together what arrives together. It blocks for the first operation, takes what else is waiting and
-// commits at once; there is no timer, so a caller that is alone waits for nothing but its own commit.
+// writer commits together what arrives together. A caller that finds it idle commits by itself, without a change of
+// goroutine. What arrives meanwhile waits for the loop, which takes all that is there into one commit; there is no timer,
+// so nobody waits for more than the commit before its own.
 type writer struct {
 	db  *gorm.DB
 	log *slog.Logger
+	// turn is held during a commit: there is one connection.
+	turn sync.Mutex
 
 	mu     sync.RWMutex // held for reading while sending, so that in is never closed under a sender
 	closed bool
@@ -69,17 +72,23 @@ func (s *Store) write(ctx context.Context, what, noun string, do func(tx *gorm.D
 
 func (w *writer) run(ctx context.Context, do func(tx *gorm.DB) error) error {
 	op := &operation{ctx: ctx, do: do, done: make(chan error, 1)}
-	if err := w.send(op); err != nil {
+	if err := w.take(op); err != nil {
 		return err
 	}
 	return <-op.done // bounded: the writer answers every operation it took
 }
 
-func (w *writer) send(op *operation) error {
+// take commits op when nothing else is to be committed, and otherwise puts it before the loop.
+func (w *writer) take(op *operation) error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.closed {
 		return errClosed
+	}
+	if len(w.in) == 0 && w.turn.TryLock() {
+		defer w.turn.Unlock()
+		w.commit(w.wanted([]*operation{op}))
+		return nil
 	}
 	select {
 	case w.in <- op:
@@ -93,9 +102,11 @@ func (w *writer) loop() {
 	defer close(w.ended)
 	batch := make([]*operation, 0, maxBatch)
 	for first := range w.in {
+		w.turn.Lock()
 		batch = append(batch[:0], first)
 		batch = w.fill(batch)
 		w.commit(w.wanted(batch))
+		w.turn.Unlock()
 	}
 }
 

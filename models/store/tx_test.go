@@ -34,7 +34,7 @@ func held(t *testing.T, s *Store) (letGo func()) {
 func send(t *testing.T, s *Store, ctx context.Context, do func(tx *gorm.DB) error) <-chan error {
 	t.Helper()
 	op := &operation{ctx: ctx, do: do, done: make(chan error, 1)}
-	require.NoError(t, s.writer.send(op))
+	require.NoError(t, s.writer.take(op))
 	return op.done
 }
 
@@ -133,7 +133,7 @@ func TestAFullQueueHoldsCallersUntilTheirContextEnds(t *testing.T) {
 	s := openTest(t)
 	letGo := held(t, s)
 	var answers []<-chan error
-	for range maxPending {
+	for range maxPending + 1 { // the loop holds one
 		answers = append(answers, send(t, s, t.Context(), func(*gorm.DB) error { return nil }))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
