@@ -68,8 +68,8 @@ func (a *api) sendJob(c *fiber.Ctx, v jobs.View, estimate *int) error {
 
 // outputsOf are the outputs of a job that has succeeded.
 func (a *api) outputsOf(c *fiber.Ctx, v jobs.View) ([]models.Output, error) {
-	if v.State != models.JobSucceeded {
-		return nil, nil
+	if v.State != models.JobSucceeded || v.Outputs != nil {
+		return v.Outputs, nil
 	}
 	ctx, done := a.call(c)
 	defer done()

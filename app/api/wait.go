@@ -55,6 +55,9 @@ func (a *api) whenFinal(ctx context.Context, tenantID, id string) (jobs.View, er
 	_, here := f.Latest() // where it runs, its end is heard
 	over := false
 	for look := !here; ; look = true {
+		if u, _ := f.Latest(); u.Ended != nil {
+			return *u.Ended, nil
+		}
 		if look {
 			// The wait may be over, the looks at the job are not.
 			call, done := context.WithTimeout(context.WithoutCancel(ctx), callLimit)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"comfyfleet/gpu"
@@ -33,23 +34,41 @@ func (s *Service) attempt(ctx context.Context, a models.Attempt) {
 		}
 		return
 	}
-	s.follow(ctx, job, claimed, read, false)
+	s.follow(ctx, job, claimed, read, nil, false)
 }
 
-// follow runs a claimed attempt, a new one or one that an earlier server began (resume).
-func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, read source, resume bool) {
+// follow runs a claimed attempt, a new one or one that an earlier server began (resume). An attempt whose claim is still
+// being committed is prepared meanwhile: the fence before its prompt waits for the commit.
+func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, read source, claim *commit, resume bool) {
 	log := s.Log.With("job", job.ID, "tenant", job.TenantID, "attempt", a.ID, "worker", a.Worker)
-	s.hub.begin(job, a.ID)
 	defer s.hub.end(job.ID, a.ID)
+	own := sync.OnceValue(func() error {
+		committed, err := claim.wait(job)
+		if err == nil {
+			s.hub.begin(committed, a.ID)
+		}
+		return err
+	})
+	if claim == nil {
+		_ = own() // it is: there is nothing to wait for
+	}
 
 	o := &observer{s: s, job: job, attempt: a}
 	task, err := s.task(job, a, read, resume)
+	if claim != nil {
+		task.Fence = func(context.Context) error { return own() }
+	}
 	var out gpu.Outcome
 	if err != nil {
 		out = unprepared(err)
 	} else {
 		log.Debug("attempt begins", "number", a.Number, "resume", resume)
 		out = s.Fleet.Execute(ctx, a.Worker, task, o)
+	}
+	if err := own(); err != nil { // refused in the end: there is no such job
+		s.release(a)
+		s.Fleet.Forget(ctx, a.Worker, a.ID, job.ID)
+		return
 	}
 	s.release(a)
 	if out.Cause != models.CauseNone || out.Detached {

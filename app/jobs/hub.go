@@ -113,17 +113,28 @@ func (h *hub) end(jobID, attemptID string) {
 
 // publishJob publishes what the store has just committed.
 func (h *hub) publishJob(job models.Job) {
+	h.publish(job.ID, func(u *Update) { u.become(job) })
+}
+
+// publishEnd publishes a final state that the store has just committed, with the outputs.
+func (h *hub) publishEnd(job models.Job, outputs []models.Output) {
 	h.publish(job.ID, func(u *Update) {
-		if u.Revision > job.Revision {
-			return // a newer commit was published first
-		}
-		u.Revision = job.Revision
-		u.State = job.State
-		u.Phase = job.Phase
-		if job.Progress.Percent >= u.Progress.Percent {
-			u.Progress = job.Progress
-		}
+		u.become(job)
+		u.Ended = &View{Job: job, Outputs: outputs}
 	})
+}
+
+// become takes over what a commit stored, unless a newer one was published first.
+func (u *Update) become(job models.Job) {
+	if u.Revision > job.Revision {
+		return
+	}
+	u.Revision = job.Revision
+	u.State = job.State
+	u.Phase = job.Phase
+	if job.Progress.Percent >= u.Progress.Percent {
+		u.Progress = job.Progress
+	}
 }
 
 // latest is the newest update of a job that is kept in memory.
@@ -237,6 +248,8 @@ type Update struct {
 	PreviewNode    string
 	PreviewVersion uint64
 	At             time.Time
+	// Ended is the job with its outputs, when it ended here. It is shared: nobody changes it.
+	Ended *View
 }
 
 // Latest is the newest update; ok is false when nothing is known in memory (the job does not run here).

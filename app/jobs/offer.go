@@ -7,8 +7,8 @@ import (
 )
 
 // offer asks the planner about a job that is about to be accepted: when nothing waits and a worker would take it now, its
-// acceptance can claim it too, which spares a commit and a look at the queue. The attempt holds its place until begin or
-// decline; nil when the job has to wait for the dispatcher.
+// acceptance can claim it too, which spares a commit and a look at the queue. The attempt holds its place until it has
+// run; nil when the job has to wait for the dispatcher.
 func (s *Service) offer(job models.Job, tenant models.Tenant) *models.Attempt {
 	if !s.backlog.empty() || tenant.MaxRunning > 0 {
 		return nil // what a tenant has in the fleet is for the queue to say
@@ -31,24 +31,44 @@ func (s *Service) offer(job models.Job, tenant models.Tenant) *models.Attempt {
 	return nil
 }
 
-// begin runs the attempt of an offer whose job has been accepted.
-func (s *Service) begin(job models.Job, a models.Attempt, payload models.JobPayload, graph *workflows.Graph) {
-	s.claimed(job.ID)
+// begin prepares the attempt of an offer, nil for none, while its job is being accepted, and runs it when that is
+// committed.
+func (s *Service) begin(job models.Job, a *models.Attempt, payload models.JobPayload, graph *workflows.Graph) *commit {
+	if a == nil {
+		return nil
+	}
+	c := &commit{done: make(chan struct{})}
 	go func() {
 		defer s.running.Done()
 		read := source{payload: payload, graph: graph}
 		if graph == nil {
 			read = parsed(payload)
 		}
-		s.follow(s.life, job, a, read, false)
+		s.follow(s.life, job, *a, read, c, false)
 	}()
+	return c
 }
 
-// decline gives the place of an offer back, nil for none.
-func (s *Service) decline(a *models.Attempt) {
-	if a == nil {
-		return
+// commit is an acceptance under way. Nil is one that is over.
+type commit struct {
+	done chan struct{}
+	job  models.Job // as accepted, valid once done
+	err  error
+}
+
+// end says what became of it.
+func (c *commit) end(job models.Job, err error) {
+	if c != nil {
+		c.job, c.err = job, err
+		close(c.done)
 	}
-	s.release(*a)
-	s.running.Done()
+}
+
+// wait returns the job as it was accepted, which is job when that is over. The writer bounds the wait.
+func (c *commit) wait(job models.Job) (models.Job, error) {
+	if c == nil {
+		return job, nil
+	}
+	<-c.done
+	return c.job, c.err
 }

@@ -28,6 +28,8 @@ func (f readyWorkers) Workers() (workers []models.Worker) {
 	return workers
 }
 
+func (readyWorkers) Forget(context.Context, string, string, string) {}
+
 // offering is a service in front of idle workers, for which nothing waits.
 func offering(workers int) *Service {
 	var ids atomic.Int64
@@ -35,6 +37,7 @@ func offering(workers int) *Service {
 		Fleet: readyWorkers{n: workers}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		NewID: func() string { return fmt.Sprint("id", ids.Add(1)) },
 	})
+	s.life = context.Background()
 	s.backlog.placed(s.backlog.count())
 	return s
 }
@@ -119,6 +122,7 @@ func TestAnOfferThatIsNotTakenGivesItsPlaceBack(t *testing.T) {
 			s.running.Wait()
 			require.Empty(t, s.onWorker["w0"], "the worker would never be used again")
 			require.Empty(t, s.claiming)
+			require.Empty(t, s.hub.topics, "followers would hear of a job that is none")
 			require.NotNil(t, s.offer(models.Job{ID: "j2", TenantID: "t1"}, tenant))
 		})
 	}

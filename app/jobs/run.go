@@ -82,7 +82,7 @@ func (s *Service) recover(ctx context.Context) error {
 		s.hold(o.Attempt, models.QueuedJob{ID: j.ID, TenantID: j.TenantID, Priority: j.Priority, Seq: j.Seq, At: j.CreatedAt, WorkflowSlug: j.WorkflowSlug})
 		go func() {
 			defer s.running.Done()
-			s.follow(ctx, o.Job, o.Attempt, s.source(ctx, o.Job.ID), true)
+			s.follow(ctx, o.Job, o.Attempt, s.source(ctx, o.Job.ID), nil, true)
 		}()
 	}
 	if len(open) > 0 {
@@ -111,7 +111,7 @@ func (s *Service) expire(ctx context.Context) error {
 			if job.PromptID != "" {
 				s.Fleet.Stop(job.PromptID, models.CauseCanceled)
 			}
-			s.ended(job)
+			s.ended(job, nil)
 		}
 		if len(expired) < expireBatch {
 			return nil

@@ -129,6 +129,8 @@ type View struct {
 	QueuePosition int
 	// Stalled says that a running job's engine has been silent for 30 s.
 	Stalled bool
+	// Outputs are set where they are known without a look, of a job that has just ended.
+	Outputs []models.Output
 }
 
 // Job is one job.
@@ -197,13 +199,13 @@ func (s *Service) Cancel(ctx context.Context, tenantID, id, by string) (job mode
 	if job.PromptID != "" {
 		s.Fleet.Stop(job.PromptID, models.CauseCanceled)
 	}
-	s.ended(job)
+	s.ended(job, nil)
 	return job, true, nil
 }
 
 // ended tells everybody who waits for a final state.
-func (s *Service) ended(job models.Job) {
-	s.hub.publishJob(job)
+func (s *Service) ended(job models.Job, outputs []models.Output) {
+	s.hub.publishEnd(job, outputs)
 	s.Finished(job)
 	signal(s.freed)
 }

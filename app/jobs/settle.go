@@ -55,7 +55,7 @@ func (s *Service) finish(ctx context.Context, job models.Job, f models.Finish) e
 	if done.State == models.JobSucceeded {
 		s.estimator.add(done.WorkflowSlug, f.LoadMS+f.ExecMS+f.CollectMS)
 	}
-	s.ended(done)
+	s.ended(done, f.Outputs)
 	return nil
 }
 

@@ -91,20 +91,22 @@ func (s *Service) accept(ctx context.Context, n admission) (Accepted, error) {
 		n.assets[i].JobID, n.assets[i].TenantID, n.assets[i].CreatedAt = job.ID, job.TenantID, now
 	}
 	first := s.offer(job, n.tenant)
+	begun := s.begin(job, first, n.payload, n.graph)
 	job, replayed, err := s.Store.AcceptJob(ctx, models.NewJob{
 		Job: job, Payload: n.payload, Assets: n.assets, Idempotency: n.idempotency,
 		MaxQueued: s.MaxQueued, MaxQueuedTenant: cmp.Or(n.tenant.MaxQueued, s.MaxQueuedPerTenant),
 		Attempt: first,
 	})
 	if err != nil || replayed {
-		s.decline(first)
+		begun.end(job, models.ErrFenced)
 		return Accepted{Job: job, Replayed: replayed}, err
 	}
 	s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
-	s.hub.publishJob(job)
 	if first != nil {
-		s.begin(job, *first, n.payload, n.graph)
+		s.claimed(job.ID)
+		begun.end(job, nil)
 	} else {
+		s.hub.publishJob(job)
 		s.queued()
 	}
 	return Accepted{Job: job}, nil
