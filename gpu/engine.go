@@ -146,7 +146,7 @@ const (
 	EventNode        // executing with a node: Node
 	EventSteps       // progress: Node, Value, Max
 	EventNodes       // progress_state: States
-	EventExecuted    // executed: Node
+	EventExecuted    // executed: Node, Outputs
 	EventException   // execution_error: not terminal by itself
 	EventInterrupted // execution_interrupted
 	EventSuccess     // execution_success: history does not exist yet
@@ -166,6 +166,7 @@ type Event struct {
 	Max       float64
 	Nodes     []string
 	States    []NodeState
+	Outputs   []NodeOutput // that the node made
 	Exception *Exception
 	Image     []byte
 	ImageType string // image/jpeg or image/png

@@ -428,6 +428,7 @@ type flight struct {
 	at      time.Time
 	err     error // what Staged and Started answer
 	preview string
+	made    []NodeOutput
 }
 
 func (f *flight) note(s string) error {
@@ -452,6 +453,11 @@ func (f *flight) Progress(p models.Progress, phase models.Phase) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last, f.phase = p, phase
+}
+func (f *flight) Made(outputs []NodeOutput) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.made = append(f.made, outputs...)
 }
 func (f *flight) Preview(_ []byte, _, node string) {
 	f.mu.Lock()

@@ -166,6 +166,7 @@ func (r *run) Progress(p models.Progress, _ models.Phase) {
 	defer r.mu.Unlock()
 	r.progress = p
 }
+func (r *run) Made([]gpu.NodeOutput) {}
 func (r *run) Preview([]byte, string, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

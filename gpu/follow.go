@@ -122,6 +122,10 @@ func (x *execution) read() (look bool) {
 		switch e.Kind {
 		case EventStart:
 			x.markStarted(e.At)
+		case EventExecuted:
+			if len(e.Outputs) > 0 {
+				x.obs.Made(e.Outputs)
+			}
 		case EventException:
 			x.raised = e.Exception
 		case EventEnd:

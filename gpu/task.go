@@ -54,6 +54,8 @@ type Observer interface {
 	// Started: the engine was seen executing it at that time.
 	Started(ctx context.Context, at time.Time) error
 	Progress(p models.Progress, phase models.Phase)
+	// Made: a node says that it made these. It is a hint, and others follow; Outcome.Outputs are what counts.
+	Made(outputs []NodeOutput)
 	Preview(image []byte, contentType, node string)
 }
 

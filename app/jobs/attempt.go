@@ -53,7 +53,8 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 		_ = own() // it is: there is nothing to wait for
 	}
 
-	o := &observer{s: s, job: job, attempt: a}
+	o := &observer{s: s, job: job, attempt: a, early: s.earlyOutputs(ctx, job, a)}
+	defer o.early.discard()
 	task, err := s.task(job, a, read, resume)
 	if claim != nil {
 		task.Fence = func(context.Context) error { return own() }

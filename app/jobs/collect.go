@@ -32,10 +32,10 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 	f.Progress = s.lastProgress(job)
 	names := map[string]bool{}
 	for _, n := range out.Outputs {
-		if n.File != nil && n.File.Type == "input" {
-			continue // a node that echoes its input made nothing
+		if !isMade(n) {
+			continue
 		}
-		stored, err := s.collectOne(ctx, job, a, n)
+		stored, err := o.early.take(ctx, n)
 		if err != nil {
 			s.deleteBlobs(context.WithoutCancel(ctx), f.Outputs)
 			return models.Finish{}, fmt.Errorf("output of node %s: %w", n.Node, err)
@@ -62,7 +62,7 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		limit := s.collectIdle()
-		timer := time.AfterFunc(limit, func() { cancel(fmt.Errorf("the worker sent nothing for %v", limit)) })
+		timer := time.AfterFunc(limit, func() { cancel(silentError{limit}) })
 		defer timer.Stop()
 		body, _, err := s.Fleet.OpenOutput(ctx, a.Worker, *o.File)
 		if err != nil {
@@ -114,6 +114,11 @@ func (r *idleReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	return n, because(r.ctx, err)
 }
+
+// silentError ends the reading of an output whose worker sends nothing.
+type silentError struct{ limit time.Duration }
+
+func (e silentError) Error() string { return fmt.Sprintf("the worker sent nothing for %v", e.limit) }
 
 // because is err, or why ctx has ended when that is what ended a read.
 func because(ctx context.Context, err error) error {

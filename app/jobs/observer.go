@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"comfyfleet/gpu"
 	"comfyfleet/models"
 )
 
@@ -25,6 +26,7 @@ type observer struct {
 	s       *Service
 	job     models.Job
 	attempt models.Attempt
+	early   *earlyOutputs
 
 	writes sync.WaitGroup
 	// staged and started are set from the one goroutine that calls Staged and Started.
@@ -124,6 +126,9 @@ func (o *observer) Progress(p models.Progress, phase models.Phase) {
 	o.s.hub.progress(o.job.ID, p, phase)
 	o.s.saver.note(models.ProgressUpdate{JobID: o.job.ID, AttemptID: o.attempt.ID, Phase: phase, Progress: p})
 }
+
+// Made begins to store outputs while their prompt goes on.
+func (o *observer) Made(outputs []gpu.NodeOutput) { o.early.begin(outputs) }
 
 func (o *observer) Preview(image []byte, contentType, node string) {
 	o.s.hub.publish(o.job.ID, func(u *Update) {

@@ -364,6 +364,43 @@ func TestALateSuccessOfACancelledJobIsDiscarded(t *testing.T) {
 	require.Empty(t, outs)
 }
 
+func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
+	for name, success := range map[string]bool{"success": true, "failure": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.fleet.run = func(_ context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+				ref := &gpu.FileRef{Filename: "a.png", Subfolder: task.AttemptID, Type: "output"}
+				w.fleet.give("a.png", "the result")
+				o.Made([]gpu.NodeOutput{{Node: "2", Key: "images", File: ref}})
+				require.Eventually(t, func() bool { return len(w.stored()) == 2 }, 10*time.Second, time.Millisecond, "beside the medium")
+				if !success {
+					return gpu.Outcome{Started: true, Cause: models.CauseException, Detail: "no"}
+				}
+				w.fleet.give("a.png", "something else") // what was stored is not read again
+				return gpu.Outcome{Started: true, Outputs: []gpu.NodeOutput{{Node: "2", Key: "images", File: ref}}}
+			}
+			w.dispatch()
+			acc, err := w.Submit(t.Context(), w.submission())
+			require.NoError(t, err)
+			if !success {
+				w.until(acc.Job.ID, models.JobFailed)
+				require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 10*time.Second, time.Millisecond, "only the medium is left")
+				return
+			}
+			w.until(acc.Job.ID, models.JobSucceeded)
+			outs, err := w.Outputs(t.Context(), w.tenant.ID, acc.Job.ID)
+			require.NoError(t, err)
+			require.Len(t, outs, 1)
+			r, err := w.OpenContent(t.Context(), outs[0])
+			require.NoError(t, err)
+			defer r.Close()
+			b, err := io.ReadAll(r)
+			require.NoError(t, err)
+			require.Equal(t, "the result", string(b))
+		})
+	}
+}
+
 func TestALostAttemptRunsAgainAndProgressNeverGoesBack(t *testing.T) {
 	var floors []int
 	n := 0

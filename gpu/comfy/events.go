@@ -151,18 +151,19 @@ func (d *decoder) progressState(raw []byte) (gpu.Event, bool) {
 	return e, true
 }
 
-// executed leaves the node's output alone: history has it.
+// executed tells what the node made, if it made anything to see. History has it too, at the end.
 func (d *decoder) executed(raw []byte) (gpu.Event, bool) {
 	var m struct {
-		Node     string `json:"node"`
-		Display  string `json:"display_node"`
-		PromptID string `json:"prompt_id"`
+		Node     string          `json:"node"`
+		Display  string          `json:"display_node"`
+		PromptID string          `json:"prompt_id"`
+		Output   json.RawMessage `json:"output"`
 	}
 	if json.Unmarshal(raw, &m) != nil {
 		return gpu.Event{}, false
 	}
-	return gpu.Event{Kind: gpu.EventExecuted, PromptID: m.PromptID,
-		Node: either(m.Display, d.shown(m.PromptID, m.Node))}, true
+	node := either(m.Display, d.shown(m.PromptID, m.Node))
+	return gpu.Event{Kind: gpu.EventExecuted, PromptID: m.PromptID, Node: node, Outputs: nodeOutputs(node, m.Output)}, true
 }
 
 // shown is the submitted node that a node belongs to, as far as the engine has said.

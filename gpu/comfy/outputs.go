@@ -32,24 +32,32 @@ func outputs(raw json.RawMessage, display func(string) string) ([]gpu.NodeOutput
 	var all []gpu.NodeOutput
 	seen := map[gpu.FileRef]bool{}
 	for _, id := range ids {
-		fields, err := objectFields(nodes[id])
-		if err != nil {
-			continue // a node's data that is no object has neither files nor texts
-		}
-		for _, f := range fields {
-			for _, o := range fieldOutputs(f) {
-				if o.File != nil {
-					if seen[*o.File] {
-						continue
-					}
-					seen[*o.File] = true
+		for _, o := range nodeOutputs(display(id), nodes[id]) {
+			if o.File != nil {
+				if seen[*o.File] {
+					continue
 				}
-				o.Node, o.Key = display(id), f.key
-				all = append(all, o)
+				seen[*o.File] = true
 			}
+			all = append(all, o)
 		}
 	}
 	return all, nil
+}
+
+// nodeOutputs reads the UI data of one node.
+func nodeOutputs(node string, raw json.RawMessage) (all []gpu.NodeOutput) {
+	fields, err := objectFields(raw)
+	if err != nil {
+		return nil // data that is no object has neither files nor texts
+	}
+	for _, f := range fields {
+		for _, o := range fieldOutputs(f) {
+			o.Node, o.Key = node, f.key
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // compareNodes orders node ids by their parts ("2.0.0.1", "57:8"): numbers first, by value, then text.

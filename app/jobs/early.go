@@ -1,0 +1,130 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+)
+
+const (
+	// maxEarly bounds how many outputs of one attempt are stored before its end.
+	maxEarly = 200
+	// earlyAtOnce bounds how many of them are being stored at a time.
+	earlyAtOnce = 2
+	// earlyLife is how long a stored file may wait for its job's end: what belongs to no job is swept after orphanAge.
+	earlyLife = orphanAge / 2
+	// discardLimit bounds the deletion of those that the end did not name.
+	discardLimit = 10 * time.Second
+)
+
+// earlyOutputs stores the files that the nodes of an attempt make while others still execute, so that at its end the
+// bytes are there already. What a node says is a hint: an output of the job is what the history names.
+type earlyOutputs struct {
+	store  func(ctx context.Context, n gpu.NodeOutput) (models.Output, error)
+	remove func(ctx context.Context, outputs []models.Output)
+	now    func() time.Time
+	ctx    context.Context
+	cancel context.CancelFunc
+	places chan struct{}
+	tasks  sync.WaitGroup
+
+	mu    sync.Mutex
+	files map[gpu.FileRef]*earlyOutput
+}
+
+// earlyOutput is one file. output and err are valid once done is closed.
+type earlyOutput struct {
+	done   chan struct{}
+	output models.Output
+	err    error
+}
+
+// earlyOutputs makes an empty collection for an attempt; discard ends it.
+func (s *Service) earlyOutputs(ctx context.Context, job models.Job, a models.Attempt) *earlyOutputs {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return &earlyOutputs{
+		store: func(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
+			return s.collectOne(ctx, job, a, n)
+		},
+		remove: s.deleteBlobs, now: s.Now, ctx: ctx, cancel: cancel,
+		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{},
+	}
+}
+
+// begin starts to store files. It does not wait.
+func (e *earlyOutputs) begin(outputs []gpu.NodeOutput) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range outputs {
+		if !isMade(n) || n.File == nil || e.files[*n.File] != nil || len(e.files) >= maxEarly {
+			continue
+		}
+		f := &earlyOutput{done: make(chan struct{})}
+		e.files[*n.File] = f
+		e.tasks.Go(func() {
+			defer close(f.done)
+			select {
+			case e.places <- struct{}{}:
+				defer func() { <-e.places }()
+				f.output, f.err = e.store(e.ctx, n)
+			case <-e.ctx.Done():
+				f.err = e.ctx.Err()
+			}
+		})
+	}
+}
+
+// take stores an output of the job, or answers the one that is stored already. One that could not be stored then is
+// tried again, but for a silent worker: nobody waits for it twice.
+func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
+	f := e.forget(n.File)
+	if f == nil {
+		return e.store(ctx, n)
+	}
+	<-f.done // bounded as every reading of an output is
+	silent := silentError{}
+	switch {
+	case errors.As(f.err, &silent), f.err == nil && e.now().Sub(f.output.CreatedAt) < earlyLife:
+		return f.output, f.err
+	case f.err == nil:
+		e.remove(ctx, []models.Output{f.output})
+	}
+	return e.store(ctx, n)
+}
+
+// forget hands a file over to the caller, nil when it is not here.
+func (e *earlyOutputs) forget(ref *gpu.FileRef) *earlyOutput {
+	if ref == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f := e.files[*ref]
+	delete(e.files, *ref)
+	return f
+}
+
+// discard ends what is under way and deletes what nobody took.
+func (e *earlyOutputs) discard() {
+	e.cancel()
+	e.tasks.Wait()
+	var left []models.Output
+	for _, f := range e.files {
+		if f.err == nil {
+			left = append(left, f.output)
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), discardLimit)
+	defer cancel()
+	e.remove(ctx, left)
+}
+
+// isMade reports whether an output was made by its node: one that echoes its input made nothing.
+func isMade(n gpu.NodeOutput) bool { return n.File == nil || n.File.Type != "input" }

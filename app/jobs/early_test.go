@@ -1,0 +1,106 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"comfyfleet/gpu"
+	"comfyfleet/models"
+)
+
+// shelf stands for the storage behind early outputs.
+type shelf struct {
+	mu      sync.Mutex
+	stored  []string // file names, in order
+	removed []string // ids
+	fail    error    // of the next
+	now     time.Time
+}
+
+func (s *shelf) store(_ context.Context, n gpu.NodeOutput) (models.Output, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stored = append(s.stored, n.File.Filename)
+	err := s.fail
+	s.fail = nil
+	return models.Output{ID: fmt.Sprint(n.File.Filename, "#", len(s.stored)), CreatedAt: s.now}, err
+}
+
+func (s *shelf) remove(_ context.Context, outputs []models.Output) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range outputs {
+		s.removed = append(s.removed, o.ID)
+	}
+}
+
+func (s *shelf) early(t *testing.T) *earlyOutputs {
+	s.now = time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	return &earlyOutputs{store: s.store, remove: s.remove, now: func() time.Time { return s.now }, ctx: ctx, cancel: cancel,
+		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{}}
+}
+
+func made(name, kind string) gpu.NodeOutput {
+	return gpu.NodeOutput{Node: "9", File: &gpu.FileRef{Filename: name, Type: kind}}
+}
+
+func TestAnEarlyOutputIsStoredOnce(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output"), made("b", "input"), {Node: "9", Text: "c", IsText: true}})
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	out, err := e.take(t.Context(), made("a", "output"))
+	require.NoError(t, err)
+	require.Equal(t, "a#1", out.ID)
+	e.discard()
+	require.Equal(t, []string{"a"}, s.stored)
+	require.Empty(t, s.removed)
+}
+
+func TestWhatTheHistoryDoesNotNameIsDeleted(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+	other, err := e.take(t.Context(), made("a", "temp"))
+	require.NoError(t, err)
+	require.Equal(t, "a#2", other.ID, "another file")
+	e.discard()
+	require.Equal(t, []string{"a#1"}, s.removed)
+}
+
+func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.T) {
+	s := &shelf{fail: errors.New("not yet")}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	out, err := e.take(t.Context(), made("a", "output"))
+	require.NoError(t, err)
+	require.Equal(t, "a#2", out.ID)
+
+	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
+	e.begin([]gpu.NodeOutput{made("b", "output")})
+	_, err = e.take(t.Context(), made("b", "output"))
+	require.ErrorContains(t, err, "sent nothing for 1s")
+	e.discard()
+	require.Empty(t, s.removed)
+}
+
+func TestAnEarlyOutputThatMayBeSweptIsStoredAgain(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+	e.now = func() time.Time { return s.now.Add(earlyLife) }
+	out, err := e.take(t.Context(), made("a", "output"))
+	require.NoError(t, err)
+	require.Equal(t, "a#2", out.ID)
+	require.Equal(t, []string{"a#1"}, s.removed)
+	e.discard()
+}
