@@ -7,7 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"github.com/kballard/go-shellquote"
 
 	"comfyfleet/app/config"
 	"comfyfleet/gpu"
@@ -17,16 +18,33 @@ import (
 	"comfyfleet/models/store"
 )
 
+// words splits a setting as a shell would, so that quotes hold a word with spaces together.
+func words(name, variable, value string) ([]string, error) {
+	list, err := shellquote.Split(value)
+	if err != nil {
+		return nil, fmt.Errorf("%s (%s): %w in %s", name, variable, err, value)
+	}
+	return list, nil
+}
+
 // fleetConfig turns settings into the fleet's. closeCards gives the driver back.
 func fleetConfig(s *config.Settings, log *slog.Logger) (cfg gpu.Config, closeCards func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return cfg, nil, fmt.Errorf("find our own program: %w", err)
 	}
+	comfyArgs, err := words("comfyui-args", "COMFYFLEET_COMFYUI_ARGS", s.ComfyUIArgs)
+	if err != nil {
+		return cfg, nil, err
+	}
+	simArgs, err := words("sim-args", "COMFYFLEET_SIM_ARGS", s.SimArgs)
+	if err != nil {
+		return cfg, nil, err
+	}
 	cfg = gpu.Config{
 		DataDir: s.DataDir,
-		ComfyUI: gpu.ComfyUI{Dir: s.ComfyUIDir, Python: s.ComfyUIPython, Args: strings.Fields(s.ComfyUIArgs), ModelsDir: s.ModelsDir},
-		SimArgv: []string{self, "sim"}, SimArgs: strings.Fields(s.SimArgs),
+		ComfyUI: gpu.ComfyUI{Dir: s.ComfyUIDir, Python: s.ComfyUIPython, Args: comfyArgs, ModelsDir: s.ModelsDir},
+		SimArgv: []string{self, "sim"}, SimArgs: simArgs,
 		Shim:       []string{self, "run-worker"},
 		NewEngine:  func(url string) gpu.Engine { return comfy.New(url, comfy.Options{}) },
 		OnShutdown: gpu.OnShutdown(s.OnShutdown), ShutdownGrace: s.ShutdownGrace,
