@@ -224,7 +224,7 @@ func (svc *service) run(ctx context.Context, listening func(address string)) err
 func (svc *service) serveHTTP(ctx context.Context, listening func(address string)) error {
 	l, err := net.Listen("tcp", svc.settings.Listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("listen (COMFYFLEET_LISTEN): %w", err)
 	}
 	address := l.Addr().String()
 	svc.log.Info("listening", "address", address, "version", version)

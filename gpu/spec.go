@@ -74,7 +74,7 @@ func autoWorkers(m Machine) ([]Spec, error) {
 		}
 		return specs, nil
 	case len(m.Cards) > 0:
-		return nil, errors.New("workers: auto found a card, but no ComfyUI directory is set; set it, or ask for sim:2 in so many words")
+		return nil, errors.New("workers: auto found a card, but no ComfyUI directory is set; set comfyui-dir (COMFYFLEET_COMFYUI_DIR), or ask for sim:2 in so many words")
 	case m.ComfyUI:
 		return nil, errors.New("workers: auto found a ComfyUI directory, but no NVIDIA card; check the driver, or name the workers (managed:0)")
 	}
@@ -86,7 +86,7 @@ func parseItem(item string, before []Spec, m Machine) ([]Spec, error) {
 	switch kind {
 	case "managed":
 		if !m.ComfyUI {
-			return nil, errors.New("managed workers need a ComfyUI directory")
+			return nil, errors.New("managed workers need a ComfyUI directory: set comfyui-dir (COMFYFLEET_COMFYUI_DIR)")
 		}
 		return parseManaged(rest, before, m)
 	case "attached":

@@ -174,7 +174,7 @@ func (f *findings) fields() []models.FieldError {
 			if name, ok := e.ExtraInfo["input_name"].(string); ok {
 				field += ".inputs." + name
 			}
-			list = append(list, models.FieldError{Field: field, Detail: e.Message + ": " + e.Details})
+			list = append(list, models.FieldError{Field: field, Detail: strings.TrimSuffix(e.Message, ".") + ": " + e.Details})
 		}
 	}
 	return list
