@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -79,14 +78,14 @@ func (a *api) outputsOf(c *fiber.Ctx, v jobs.View) ([]models.Output, error) {
 // jobDocument is the status object with its outputs at the end. Every kind of output is base64, text too: the guide's
 // client decodes them all.
 func (a *api) jobDocument(s status, outputs []models.Output, data bool, base string) (*document, error) {
-	head, err := json.Marshal(s)
+	head, err := server.EncodeJSON(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode job %s: %w", s.JobID, err)
 	}
 	d := &document{}
 	d.addText(append(head[:len(head)-1], `,"outputs":[`...))
 	for i, o := range outputs {
-		b, err := json.Marshal(outputOf(o, base+a.Signer.Path(o.ID)))
+		b, err := server.EncodeJSON(outputOf(o, base+a.Signer.Path(o.ID)))
 		if err != nil {
 			return nil, fmt.Errorf("encode output %s: %w", o.ID, err)
 		}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -39,7 +38,7 @@ type message struct {
 }
 
 func newMessage(event string, rev int64, data any) (*message, error) {
-	b, err := json.Marshal(data)
+	b, err := server.EncodeJSON(data)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", event, err)
 	}

@@ -22,6 +22,7 @@ func TestSignedURLsOpenTheirOutputForAnHour(t *testing.T) {
 	first := outputs[0].(map[string]any)
 	link := first["url"].(string)
 	require.True(t, strings.HasPrefix(link, w.url+"/v1/outputs/"), link)
+	require.Contains(t, string(w.get("acme", "/v1/jobs/"+id).body), `"`+link+`"`, "as it stands in the text, for who copies it")
 	want := resultOf(id[:8] + "_out_00001_.png")
 
 	a := w.get("", link)

@@ -94,6 +94,7 @@ func New(ctx context.Context, c Config) *Server {
 		ReadBufferSize:               headerBytes,
 		Concurrency:                  2 * c.MaxConnections, // the listener's own limit answers first
 		ErrorHandler:                 s.answerError,
+		JSONEncoder:                  EncodeJSON,
 	})
 	s.App.Use(s.begin)
 	http := s.App.Server()

@@ -1,0 +1,18 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// EncodeJSON is json.Marshal for answers: it leaves <, > and & as they are, so that a URL copied from an answer works. No
+// answer of ours is read as a page: all say that they are JSON, and nosniff.
+func EncodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), nil
+}
