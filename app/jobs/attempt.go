@@ -57,7 +57,16 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	defer o.early.discard()
 	task, err := s.task(job, a, read, resume)
 	if claim != nil {
-		task.Fence = func(context.Context) error { return own() }
+		asked := task.Fence
+		task.Fence = func(ctx context.Context) error {
+			// Who cancels the job does so after its commit. When that is still under way, the fleet knows the attempt by
+			// then, and is told; otherwise it may not have known it.
+			told := !claim.over()
+			if err := own(); err != nil || told {
+				return err
+			}
+			return asked(ctx)
+		}
 	}
 	var out gpu.Outcome
 	if err != nil {

@@ -64,6 +64,16 @@ func (c *commit) end(job models.Job, err error) {
 	}
 }
 
+// over reports whether it has ended.
+func (c *commit) over() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // wait returns the job as it was accepted, which is job when that is over. The writer bounds the wait.
 func (c *commit) wait(job models.Job) (models.Job, error) {
 	if c == nil {

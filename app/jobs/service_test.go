@@ -338,6 +338,31 @@ func TestACancelBetweenClaimAndPromptIsSeenByTheFence(t *testing.T) {
 	require.ErrorIs(t, reached, models.ErrFenced)
 }
 
+// Between the acceptance that claims a worker and the moment in which the fleet knows the attempt, a cancel has nobody
+// to tell.
+func TestACancelOfAJobThatWasClaimedWithItsAcceptanceIsSeenByTheFence(t *testing.T) {
+	reached := make(chan error, 100)
+	w := newWorld(t, nil)
+	counted := &countedClaims{Store: w.store}
+	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+		require.Eventually(t, func() bool {
+			_, changed, err := w.Cancel(t.Context(), w.tenant.ID, task.JobID, "test")
+			return err == nil && changed // it has been committed
+		}, 10*time.Second, time.Millisecond)
+		reached <- task.Fence(ctx)
+		return gpu.Outcome{Cause: models.CauseCanceled}
+	}
+	w.Store = counted
+	w.dispatch()
+	require.Eventually(t, func() bool {
+		before := counted.claims.Load()
+		_, err := w.Submit(t.Context(), w.submission())
+		require.NoError(t, err)
+		require.ErrorIs(t, <-reached, models.ErrFenced)
+		return counted.claims.Load() == before
+	}, 10*time.Second, time.Millisecond)
+}
+
 func TestALateSuccessOfACancelledJobIsDiscarded(t *testing.T) {
 	started, finish := make(chan string), make(chan struct{})
 	w := newWorld(t, nil)
