@@ -15,10 +15,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 // TestWhereOtherServicesBreak has one row for each way in which a service of this kind was seen to fail.
 func TestWhereOtherServicesBreak(t *testing.T) {
+	var rows errgroup.Group // as in the matrix of faults, they wait more than they compute
+	rows.SetLimit(3)
 	for _, row := range []struct {
 		failure string
 		test    func(t *testing.T)
@@ -39,8 +42,12 @@ func TestWhereOtherServicesBreak(t *testing.T) {
 		{"anybody can set a job's result", testNobodySetsResults},
 		{"a restart changes what a job came to", testFinalStatesStay},
 	} {
-		t.Run(row.failure, row.test)
+		rows.Go(func() error {
+			t.Run(row.failure, row.test)
+			return nil
+		})
 	}
+	require.NoError(t, rows.Wait())
 }
 
 // quick are simulators whose only delays are those of the graphs, and which write down what they executed.
