@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	latencyJobs  = 150
-	latencyWarm  = 15
+	latencyJobs = 300
+	// latencyWarm is how many come before: until then memory and database of a new server are not what they will be.
+	latencyWarm  = 300
 	latencyAdded = 5 * time.Millisecond
 )
 

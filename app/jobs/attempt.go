@@ -7,7 +7,6 @@ import (
 	"io"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"comfyfleet/gpu"
@@ -42,30 +41,20 @@ func (s *Service) attempt(ctx context.Context, a models.Attempt) {
 func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, read source, claim *commit, resume bool) {
 	log := s.Log.With("job", job.ID, "tenant", job.TenantID, "attempt", a.ID, "worker", a.Worker)
 	defer s.hub.end(job.ID, a.ID)
-	own := sync.OnceValue(func() error {
-		committed, err := claim.wait(job)
-		if err == nil {
-			s.hub.begin(committed, a.ID)
-		}
-		return err
-	})
 	if claim == nil {
-		_ = own() // it is: there is nothing to wait for
+		s.hub.begin(job, a.ID)
 	}
 
 	o := &observer{s: s, job: job, attempt: a, early: s.earlyOutputs(ctx, job, a)}
 	defer o.early.discard()
 	task, err := s.task(job, a, read, resume)
 	if claim != nil {
-		asked := task.Fence
+		owned := task.Fence
 		task.Fence = func(ctx context.Context) error {
-			// Who cancels the job does so after its commit. When that is still under way, the fleet knows the attempt by
-			// then, and is told; otherwise it may not have known it.
-			told := !claim.over()
-			if err := own(); err != nil || told {
+			if err := claim.wait(); err != nil {
 				return err
 			}
-			return asked(ctx)
+			return owned(ctx) // who cancelled it since may have been too early to tell the fleet
 		}
 	}
 	var out gpu.Outcome
@@ -75,7 +64,7 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 		log.Debug("attempt begins", "number", a.Number, "resume", resume)
 		out = s.Fleet.Execute(ctx, a.Worker, task, o)
 	}
-	if err := own(); err != nil { // refused in the end: there is no such job
+	if claim.wait() != nil { // refused in the end: there is no such job
 		s.release(a)
 		s.Fleet.Forget(ctx, a.Worker, a.ID, job.ID)
 		return

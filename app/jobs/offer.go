@@ -52,33 +52,22 @@ func (s *Service) begin(job models.Job, a *models.Attempt, payload models.JobPay
 // commit is an acceptance under way. Nil is one that is over.
 type commit struct {
 	done chan struct{}
-	job  models.Job // as accepted, valid once done
-	err  error
+	err  error // valid once done
 }
 
 // end says what became of it.
-func (c *commit) end(job models.Job, err error) {
+func (c *commit) end(err error) {
 	if c != nil {
-		c.job, c.err = job, err
+		c.err = err
 		close(c.done)
 	}
 }
 
-// over reports whether it has ended.
-func (c *commit) over() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// wait returns the job as it was accepted, which is job when that is over. The writer bounds the wait.
-func (c *commit) wait(job models.Job) (models.Job, error) {
+// wait returns when it has ended, with an error when there is no such job. The writer bounds the wait.
+func (c *commit) wait() error {
 	if c == nil {
-		return job, nil
+		return nil
 	}
 	<-c.done
-	return c.job, c.err
+	return c.err
 }

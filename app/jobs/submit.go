@@ -98,13 +98,14 @@ func (s *Service) accept(ctx context.Context, n admission) (Accepted, error) {
 		Attempt: first,
 	})
 	if err != nil || replayed {
-		begun.end(job, models.ErrFenced)
+		begun.end(models.ErrFenced)
 		return Accepted{Job: job, Replayed: replayed}, err
 	}
 	s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
 	if first != nil {
 		s.claimed(job.ID)
-		begun.end(job, nil)
+		s.hub.begin(job, first.ID)
+		begun.end(nil)
 	} else {
 		s.hub.publishJob(job)
 		s.queued()
