@@ -46,6 +46,25 @@ func (m *Manager) OpenOutput(ctx context.Context, worker string, f FileRef) (io.
 	})}, size, nil
 }
 
+// OutputStamp tells versions of a local worker's file apart: it changes when the file is written. It is "" where that
+// cannot be seen.
+func (m *Manager) OutputStamp(worker string, f FileRef) string {
+	w := m.byName[worker]
+	if w == nil || !w.spec.local() || w.dirs.of(f.Type) == "" {
+		return ""
+	}
+	root, err := os.OpenRoot(w.dirs.of(f.Type))
+	if err != nil {
+		return ""
+	}
+	defer root.Close()
+	info, err := root.Stat(filepath.Join(f.Subfolder, filepath.Base(f.Filename)))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+}
+
 // outputReader tells the strip when an output was read.
 type outputReader struct {
 	io.ReadCloser

@@ -39,7 +39,7 @@ func (a *api) answerLater(c *fiber.Ctx, acc jobs.Accepted, wait time.Duration) e
 	c.Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	ctx, cancel := context.WithTimeout(c.UserContext(), wait)
 	defer cancel()
-	job, err := a.whenFinal(ctx, acc.Job.TenantID, acc.Job.ID)
+	job, err := a.whenFinal(ctx, acc)
 	if err != nil {
 		return err
 	}
@@ -47,21 +47,21 @@ func (a *api) answerLater(c *fiber.Ctx, acc jobs.Accepted, wait time.Duration) e
 }
 
 // whenFinal is the job when it has ended, or as it is when ctx ends or the server stops.
-func (a *api) whenFinal(ctx context.Context, tenantID, id string) (jobs.View, error) {
-	f := a.Follow(id)
+func (a *api) whenFinal(ctx context.Context, acc jobs.Accepted) (jobs.View, error) {
+	f := a.Follow(acc.Job.ID)
 	defer f.Close()
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
-	_, here := f.Latest() // where it runs, its end is heard
+	_, here := f.Latest() // where a new job runs, its end is heard
 	over := false
-	for look := !here; ; look = true {
+	for look := !here || acc.Replayed; ; look = true {
 		if u, _ := f.Latest(); u.Ended != nil {
 			return *u.Ended, nil
 		}
 		if look {
 			// The wait may be over, the looks at the job are not.
 			call, done := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
-			v, err := a.Jobs.Job(call, tenantID, id)
+			v, err := a.Jobs.Job(call, acc.Job.TenantID, acc.Job.ID)
 			done()
 			if err != nil || v.State.Final() || over {
 				return v, err

@@ -278,6 +278,8 @@ func (f *fleet) Stop(attemptID string, cause models.Cause) {
 	}
 }
 
+func (f *fleet) OutputStamp(string, gpu.FileRef) string { return "" }
+
 func (f *fleet) OpenOutput(_ context.Context, _ string, ref gpu.FileRef) (io.ReadCloser, int64, error) {
 	content := resultOf(ref.Filename)
 	return io.NopCloser(bytes.NewReader(content)), int64(len(content)), nil

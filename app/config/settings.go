@@ -20,10 +20,10 @@ type Settings struct {
 	Workers        string        `env:"COMFYFLEET_WORKERS" default:"auto" help:"Workers: auto, managed:0,1, attached:http://host:8188,…, sim:2; kinds are joined by ';'."`
 	ComfyUIDir     string        `name:"comfyui-dir" env:"COMFYFLEET_COMFYUI_DIR" help:"Directory of ComfyUI, with its main.py." placeholder:"DIR"`
 	ComfyUIPython  string        `name:"comfyui-python" env:"COMFYFLEET_COMFYUI_PYTHON" help:"Python that runs it; <comfyui>/venv/bin/python or python3 by default." placeholder:"FILE"`
-	ComfyUIArgs    string        `name:"comfyui-args" env:"COMFYFLEET_COMFYUI_ARGS" help:"More arguments for ComfyUI, such as --use-sage-attention." placeholder:"ARGS"`
+	ComfyUIArgs    string        `name:"comfyui-args" env:"COMFYFLEET_COMFYUI_ARGS" help:"More arguments for ComfyUI, such as --use-sage-attention; split and quoted as in a shell." placeholder:"ARGS"`
 	ModelsDir      string        `env:"COMFYFLEET_MODELS_DIR" help:"Directory of model files; <comfyui>/models by default." placeholder:"DIR"`
 	MinReady       int           `env:"COMFYFLEET_MIN_READY" default:"0" help:"Workers to keep started."`
-	SimArgs        string        `env:"COMFYFLEET_SIM_ARGS" help:"More arguments for simulated workers." placeholder:"ARGS"`
+	SimArgs        string        `env:"COMFYFLEET_SIM_ARGS" help:"More arguments for simulated workers, as in a shell." placeholder:"ARGS"`
 	ScaleDownAfter time.Duration `env:"COMFYFLEET_SCALE_DOWN_AFTER" default:"100s" help:"Idle time after which a worker is stopped; 0 never."`
 	FreeAfter      time.Duration `env:"COMFYFLEET_FREE_AFTER" default:"50s" help:"Idle time after which a worker unloads its models; 0 never."`
 	RecycleJobs    int           `env:"COMFYFLEET_RECYCLE_JOBS" default:"0" help:"Jobs after which a worker is restarted between two; 0 never."`

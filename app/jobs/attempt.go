@@ -56,6 +56,14 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 			}
 			return owned(ctx) // who cancelled it since may have been too early to tell the fleet
 		}
+		for i, m := range task.Media { // a refused job must leave nothing on a worker that is not ours to clear
+			task.Media[i].Open = func(ctx context.Context) (io.ReadCloser, error) {
+				if err := claim.wait(); err != nil {
+					return nil, err
+				}
+				return m.Open(ctx)
+			}
+		}
 	}
 	var out gpu.Outcome
 	if err != nil {

@@ -2,7 +2,8 @@ package jobs
 
 import "sync/atomic"
 
-// backlog knows whether a job may be waiting, without a look at the queue. It errs on the side of yes.
+// backlog knows whether a job may be waiting, without a look at the queue. A job counts from the moment after its commit,
+// and those of suspended tenants do not.
 type backlog struct {
 	grown atomic.Uint64 // how often something happened that may have left a job waiting
 	clear atomic.Uint64 // the grown up to which all had their places

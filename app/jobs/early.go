@@ -26,6 +26,7 @@ const (
 type earlyOutputs struct {
 	store  func(ctx context.Context, n gpu.NodeOutput) (models.Output, error)
 	remove func(ctx context.Context, outputs []models.Output)
+	stamp  func(f gpu.FileRef) string // changes when the file does
 	now    func() time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -39,8 +40,10 @@ type earlyOutputs struct {
 // earlyOutput is one file. output and err are valid once done is closed.
 type earlyOutput struct {
 	done   chan struct{}
+	stamp  string // before it was read
 	output models.Output
 	err    error
+	again  bool // told a second time: it may have been written anew
 }
 
 // earlyOutputs makes an empty collection for an attempt; discard ends it.
@@ -50,6 +53,7 @@ func (s *Service) earlyOutputs(ctx context.Context, job models.Job, a models.Att
 		store: func(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
 			return s.collectOne(ctx, job, a, n)
 		},
+		stamp:  func(f gpu.FileRef) string { return s.Fleet.OutputStamp(a.Worker, f) },
 		remove: s.deleteBlobs, now: s.Now, ctx: ctx, cancel: cancel,
 		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{},
 	}
@@ -60,40 +64,62 @@ func (e *earlyOutputs) begin(outputs []gpu.NodeOutput) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, n := range outputs {
-		if !isMade(n) || n.File == nil || e.files[*n.File] != nil || len(e.files) >= maxEarly {
+		if !isMade(n) || n.File == nil {
 			continue
 		}
-		f := &earlyOutput{done: make(chan struct{})}
+		if known := e.files[*n.File]; known != nil {
+			known.again = true
+			continue
+		}
+		if len(e.files) >= maxEarly {
+			continue
+		}
+		f := &earlyOutput{done: make(chan struct{}), stamp: e.stamp(*n.File)}
 		e.files[*n.File] = f
 		e.tasks.Go(func() {
 			defer close(f.done)
 			select {
 			case e.places <- struct{}{}:
 				defer func() { <-e.places }()
-				f.output, f.err = e.store(e.ctx, n)
 			case <-e.ctx.Done():
-				f.err = e.ctx.Err()
+			}
+			if f.err = e.ctx.Err(); f.err == nil {
+				f.output, f.err = e.store(e.ctx, n)
 			}
 		})
 	}
 }
 
-// take stores an output of the job, or answers the one that is stored already. One that could not be stored then is
-// tried again, but for a silent worker: nobody waits for it twice.
+// take stores an output of the job, or answers the one that is stored already and has not changed since. One that could
+// not be stored then is tried again, but when its worker was silent until now: nobody waits for it twice.
 func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
 	f := e.forget(n.File)
 	if f == nil {
 		return e.store(ctx, n)
 	}
-	<-f.done // bounded as every reading of an output is
+	waited := false
+	select {
+	case <-f.done:
+	default:
+		waited = true
+		<-f.done // bounded as every reading of an output is
+	}
 	silent := silentError{}
 	switch {
-	case errors.As(f.err, &silent), f.err == nil && e.now().Sub(f.output.CreatedAt) < earlyLife:
-		return f.output, f.err
+	case f.err == nil && !e.changed(f, *n.File):
+		f.output.NodeID = n.Node // two nodes may have told of it
+		return f.output, nil
 	case f.err == nil:
 		e.remove(ctx, []models.Output{f.output})
+	case waited && errors.As(f.err, &silent):
+		return f.output, f.err
 	}
 	return e.store(ctx, n)
+}
+
+// changed reports whether what was stored of a file is not, or may soon not be, what the job is to keep.
+func (e *earlyOutputs) changed(f *earlyOutput, ref gpu.FileRef) bool {
+	return f.again || f.stamp != e.stamp(ref) || e.now().Sub(f.output.CreatedAt) >= earlyLife
 }
 
 // forget hands a file over to the caller, nil when it is not here.

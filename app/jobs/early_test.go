@@ -21,6 +21,7 @@ type shelf struct {
 	removed []string // ids
 	fail    error    // of the next
 	now     time.Time
+	written int // how often the files were
 }
 
 func (s *shelf) store(_ context.Context, n gpu.NodeOutput) (models.Output, error) {
@@ -43,7 +44,7 @@ func (s *shelf) remove(_ context.Context, outputs []models.Output) {
 func (s *shelf) early(t *testing.T) *earlyOutputs {
 	s.now = time.Now()
 	ctx, cancel := context.WithCancel(t.Context())
-	return &earlyOutputs{store: s.store, remove: s.remove, now: func() time.Time { return s.now }, ctx: ctx, cancel: cancel,
+	return &earlyOutputs{store: s.store, remove: s.remove, stamp: func(gpu.FileRef) string { return fmt.Sprint(s.written) }, now: func() time.Time { return s.now }, ctx: ctx, cancel: cancel,
 		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{}}
 }
 
@@ -55,7 +56,6 @@ func TestAnEarlyOutputIsStoredOnce(t *testing.T) {
 	s := &shelf{}
 	e := s.early(t)
 	e.begin([]gpu.NodeOutput{made("a", "output"), made("b", "input"), {Node: "9", Text: "c", IsText: true}})
-	e.begin([]gpu.NodeOutput{made("a", "output")})
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err)
 	require.Equal(t, "a#1", out.ID)
@@ -85,10 +85,72 @@ func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.
 	require.Equal(t, "a#2", out.ID)
 
 	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
+	s.mu.Lock() // it is still being read when it is taken
 	e.begin([]gpu.NodeOutput{made("b", "output")})
+	time.AfterFunc(50*time.Millisecond, s.mu.Unlock)
 	_, err = e.take(t.Context(), made("b", "output"))
 	require.ErrorContains(t, err, "sent nothing for 1s")
+
+	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
+	e.begin([]gpu.NodeOutput{made("c", "output")})
+	<-e.files[gpu.FileRef{Filename: "c", Type: "output"}].done
+	out, err = e.take(t.Context(), made("c", "output"))
+	require.NoError(t, err, "it was silent long ago")
+	require.Equal(t, "c#5", out.ID)
 	e.discard()
+	require.Empty(t, s.removed)
+}
+
+func TestAFileThatChangedSinceIsStoredAgain(t *testing.T) {
+	for name, change := range map[string]func(s *shelf, e *earlyOutputs){
+		"written":    func(s *shelf, _ *earlyOutputs) { s.written++ },
+		"told again": func(_ *shelf, e *earlyOutputs) { e.begin([]gpu.NodeOutput{made("a", "output")}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &shelf{}
+			e := s.early(t)
+			e.begin([]gpu.NodeOutput{made("a", "output")})
+			<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+			change(s, e)
+			out, err := e.take(t.Context(), made("a", "output"))
+			require.NoError(t, err)
+			require.Equal(t, "a#2", out.ID)
+			require.Equal(t, []string{"a#1"}, s.removed)
+			e.discard()
+		})
+	}
+}
+
+func TestAnOutputIsOfTheNodeThatTheHistoryNames(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	n := made("a", "output")
+	n.Node = "4"
+	out, err := e.take(t.Context(), n)
+	require.NoError(t, err)
+	require.Equal(t, "4", out.NodeID)
+	e.discard()
+}
+
+func TestWhatIsBeingReadIsGivenUpAtTheEnd(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	inside := make(chan struct{}, earlyAtOnce)
+	e.store = func(ctx context.Context, _ gpu.NodeOutput) (models.Output, error) {
+		inside <- struct{}{}
+		<-ctx.Done()
+		return models.Output{}, ctx.Err()
+	}
+	for i := range maxEarly + 1 {
+		e.begin([]gpu.NodeOutput{made(fmt.Sprint(i), "output")})
+	}
+	for range earlyAtOnce {
+		<-inside
+	}
+	require.Len(t, e.files, maxEarly)
+	e.discard()
+	require.Empty(t, inside, "no others were begun")
 	require.Empty(t, s.removed)
 }
 

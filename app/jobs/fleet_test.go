@@ -62,6 +62,8 @@ func (f *fakeFleet) Stop(attemptID string, cause models.Cause) {
 	}
 }
 
+func (f *fakeFleet) OutputStamp(string, gpu.FileRef) string { return "" }
+
 func (f *fakeFleet) OpenOutput(_ context.Context, _ string, ref gpu.FileRef) (io.ReadCloser, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

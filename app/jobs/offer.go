@@ -10,8 +10,8 @@ import (
 // acceptance can claim it too, which spares a commit and a look at the queue. The attempt holds its place until it has
 // run; nil when the job has to wait for the dispatcher.
 func (s *Service) offer(job models.Job, tenant models.Tenant) *models.Attempt {
-	if !s.backlog.empty() || tenant.MaxRunning > 0 {
-		return nil // what a tenant has in the fleet is for the queue to say
+	if !s.backlog.empty() || tenant.MaxRunning > 0 || tenant.SuspendedAt != nil {
+		return nil // what a tenant has in the fleet is for the queue to say, which leaves out the suspended ones
 	}
 	s.planning.Lock()
 	defer s.planning.Unlock()

@@ -54,6 +54,7 @@ func TestAWorkerIsOfferedWhenNothingWaitsForIt(t *testing.T) {
 		"somebody waits":             {tenant: tenant, change: func(s *Service) { s.queued() }},
 		"somebody may wait again":    {tenant: tenant, change: func(s *Service) { s.Wake() }},
 		"its tenant has a cap":       {tenant: models.Tenant{ID: "t1", Weight: 1, MaxRunning: 1}},
+		"its tenant is suspended":    {tenant: models.Tenant{ID: "t1", Weight: 1, SuspendedAt: &time.Time{}}},
 		"dispatch is paused":         {tenant: tenant, change: func(s *Service) { s.pauses.Store(&Pauses{Dispatch: true}) }},
 		"the server stops":           {tenant: tenant, change: func(s *Service) { s.stopped = true }},
 		"nothing was looked at yet":  {tenant: tenant, change: func(s *Service) { s.backlog = backlog{}; s.backlog.grow() }},

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -361,6 +362,77 @@ func TestACancelOfAJobThatWasClaimedWithItsAcceptanceIsSeenByTheFence(t *testing
 		require.ErrorIs(t, <-reached, models.ErrFenced)
 		return counted.claims.Load() == before
 	}, 10*time.Second, time.Millisecond)
+}
+
+// heldAccepts is a store whose acceptances wait until the fence of their attempt was asked.
+type heldAccepts struct {
+	*store.Store
+	held   atomic.Bool
+	fenced chan struct{}
+	err    error
+}
+
+func (s *heldAccepts) AcceptJob(ctx context.Context, n models.NewJob) (models.Job, bool, error) {
+	if s.held.Load() && n.Attempt != nil {
+		<-s.fenced
+		if s.err != nil {
+			return models.Job{}, false, s.err
+		}
+	}
+	return s.Store.AcceptJob(ctx, n)
+}
+
+func TestNoPromptIsSentBeforeItsJobIsAccepted(t *testing.T) {
+	for name, refusal := range map[string]error{"accepted": nil, "refused": models.Errorf(models.CodeFull, "full", "full")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			held := &heldAccepts{Store: w.store, fenced: make(chan struct{}), err: refusal}
+			w.Store = held
+			sent := make(chan error, 100)
+			w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+				w.fleet.give(task.JobID[:8]+"_out_00001_.png", "x")
+				asked := make(chan error, 1)
+				go func() { asked <- task.Fence(ctx) }()
+				if held.held.Load() {
+					select {
+					case err := <-asked:
+						t.Errorf("the fence answered before the acceptance: %v", err)
+					case held.fenced <- struct{}{}:
+					}
+				}
+				err := <-asked
+				sent <- err
+				if err != nil {
+					return gpu.Outcome{Cause: models.CauseCanceled}
+				}
+				return succeed(ctx, task, o)
+			}
+			w.dispatch()
+			first, err := w.Submit(t.Context(), w.submission())
+			require.NoError(t, err)
+			w.until(first.Job.ID, models.JobSucceeded)
+			require.NoError(t, <-sent)
+
+			held.held.Store(true)
+			before := w.stored()
+			for { // until the dispatcher has found the queue empty
+				acc, err := w.Submit(t.Context(), w.submission())
+				if refusal != nil && err != nil {
+					require.ErrorIs(t, err, refusal)
+					require.ErrorIs(t, <-sent, models.ErrFenced)
+					require.Eventually(t, func() bool { return slices.Equal(before, w.stored()) }, 10*time.Second, time.Millisecond)
+					return
+				}
+				require.NoError(t, err)
+				w.until(acc.Job.ID, models.JobSucceeded)
+				require.NoError(t, <-sent)
+				if refusal == nil {
+					return
+				}
+				before = w.stored()
+			}
+		})
+	}
 }
 
 func TestALateSuccessOfACancelledJobIsDiscarded(t *testing.T) {

@@ -73,6 +73,6 @@ func (s *Service) deleteBlobs(ctx context.Context, outputs []models.Output) {
 		ids[i] = o.ID
 	}
 	if err := s.Blobs.Delete(ctx, ids...); err != nil {
-		s.Log.Warn("delete outputs of a fenced attempt", "error", err)
+		s.Log.Warn("delete files that belong to no job", "error", err)
 	}
 }

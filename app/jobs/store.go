@@ -69,6 +69,7 @@ type Fleet interface {
 	Execute(ctx context.Context, worker string, t gpu.Task, o gpu.Observer) gpu.Outcome
 	Stop(attemptID string, cause models.Cause)
 	OpenOutput(ctx context.Context, worker string, f gpu.FileRef) (io.ReadCloser, int64, error)
+	OutputStamp(worker string, f gpu.FileRef) string
 	Forget(ctx context.Context, worker, attemptID, jobID string)
 	Start(name string)
 	Release(name string)

@@ -74,8 +74,8 @@ type admission struct {
 	idempotency *models.Idempotency
 }
 
-// accept commits a job and answers. Every way into the queue ends here. When a worker is free and nobody waits for it,
-// the same commit gives it the job.
+// accept commits a job and answers. Every way into the queue ends here. When the planner has a place that nobody
+// waits for, the same commit gives it to the job.
 func (s *Service) accept(ctx context.Context, n admission) (Accepted, error) {
 	now := s.Now()
 	job := n.job
@@ -92,20 +92,21 @@ func (s *Service) accept(ctx context.Context, n admission) (Accepted, error) {
 	}
 	first := s.offer(job, n.tenant)
 	begun := s.begin(job, first, n.payload, n.graph)
+	var refused error = models.ErrFenced
+	defer func() { begun.end(refused) }()
 	job, replayed, err := s.Store.AcceptJob(ctx, models.NewJob{
 		Job: job, Payload: n.payload, Assets: n.assets, Idempotency: n.idempotency,
 		MaxQueued: s.MaxQueued, MaxQueuedTenant: cmp.Or(n.tenant.MaxQueued, s.MaxQueuedPerTenant),
 		Attempt: first,
 	})
 	if err != nil || replayed {
-		begun.end(models.ErrFenced)
 		return Accepted{Job: job, Replayed: replayed}, err
 	}
 	s.Log.Debug("job accepted", "job", job.ID, "tenant", job.TenantID)
 	if first != nil {
 		s.claimed(job.ID)
 		s.hub.begin(job, first.ID)
-		begun.end(nil)
+		refused = nil
 	} else {
 		s.hub.publishJob(job)
 		s.queued()

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// EncodeJSON is json.Marshal for answers: it leaves <, > and & as they are, so that a URL copied from an answer works. No
-// answer of ours is read as a page: all say that they are JSON, and nosniff.
+// EncodeJSON is json.Marshal for answers and events: it leaves <, > and & as they are, so that a URL copied from one works.
+// None of them is read as a page: they say what they are, and nosniff.
 func EncodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

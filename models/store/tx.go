@@ -33,8 +33,8 @@ type operation struct {
 }
 
 // writer commits together what arrives together. A caller that finds it idle commits by itself, without a change of
-// goroutine. What arrives meanwhile waits for the loop, which takes all that is there into one commit; there is no timer,
-// so nobody waits for more than the commit before its own.
+// goroutine. What arrives meanwhile waits for the loop, which takes what is there into one commit; there is no timer, so
+// waiting is for commits before one's own and nothing else.
 type writer struct {
 	db  *gorm.DB
 	log *slog.Logger
