@@ -32,6 +32,7 @@ func TestAnAttachedWorkerIsUsedAndNeverManaged(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, -1, size)
 		require.NoError(t, body.Close())
+		require.Empty(t, r.m.OutputStamp("attached0", FileRef{Filename: "a.png", Subfolder: "s", Type: "output"}))
 		require.Equal(t, "s", r.engine.viewed.Subfolder)
 	})
 }

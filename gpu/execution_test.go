@@ -421,6 +421,13 @@ func TestInputFilesAreThereBeforeThePromptAndGoneAfterIt(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 3, size)
 		require.NoError(t, body.Close())
+		ref := FileRef{Filename: "x.png", Subfolder: "a", Type: "output"}
+		stamp := r.m.OutputStamp("sim0", ref)
+		require.NotEmpty(t, stamp)
+		require.Equal(t, stamp, r.m.OutputStamp("sim0", ref))
+		require.NoError(t, os.WriteFile(filepath.Join(made, "x.png"), []byte("out again"), 0o600))
+		require.NotEqual(t, stamp, r.m.OutputStamp("sim0", ref))
+		require.Empty(t, r.m.OutputStamp("sim0", FileRef{Filename: "y.png", Subfolder: "a", Type: "output"}))
 		r.m.Forget(r.ctx, "sim0", "a", "job")
 		require.NoDirExists(t, made)
 		require.NoDirExists(t, filepath.Dir(file))
