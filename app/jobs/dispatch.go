@@ -94,9 +94,6 @@ func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) 
 	for _, name := range decision.Start {
 		s.Fleet.Start(name)
 	}
-	for _, name := range decision.Stop {
-		s.Fleet.Release(name)
-	}
 	for _, attemptID := range decision.TakeBack {
 		s.Fleet.Stop(attemptID, models.CauseTakenBack)
 	}
@@ -106,7 +103,7 @@ func (s *Service) plan(ctx context.Context, look bool) (behind bool, err error) 
 	return behind, nil
 }
 
-// decide asks the planner, and places what it says.
+// decide asks the planner, places what it says, and lets idle workers go before an offer takes one of them.
 func (s *Service) decide(ctx context.Context, workers []models.Worker, view models.QueueView) (gpu.Input, gpu.Decision) {
 	s.planning.Lock()
 	defer s.planning.Unlock()
@@ -120,6 +117,9 @@ func (s *Service) decide(ctx context.Context, workers []models.Worker, view mode
 	for _, p := range decision.Place {
 		j := owners[p.JobID]
 		s.place(ctx, p, j, view.Tenants[j.TenantID].Weight)
+	}
+	for _, name := range decision.Stop {
+		s.Fleet.Release(name)
 	}
 	return in, decision
 }
