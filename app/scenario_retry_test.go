@@ -215,8 +215,10 @@ func TestOneSubmissionIsTheSameInEveryForm(t *testing.T) {
 		require.Equal(t, 422, a.status, "another %s: %s", what, a.body)
 		require.Equal(t, "idempotency_mismatch", a.problem(t).Code)
 	}
-	require.Len(t, s.list(testKey, ""), 1)
-	require.Len(t, s.blobs(), 1, "the media of the others are gone")
+	list := s.list(testKey, "")
+	require.Len(t, list, 1)
+	made := s.completed(list[0].JobID).Outputs
+	require.Len(t, s.blobs(), 1+len(made), "the media of the others are gone")
 }
 
 // TestARefusedRequestConsumesNothing sends one key with requests that are refused at each stage, and last with a good
@@ -233,7 +235,7 @@ func TestARefusedRequestConsumesNothing(t *testing.T) {
 		"no base64":       still(t, 1, "media", []map[string]string{{"name": "in.png", "data": "*"}}),
 		"a broken graph":  []byte(`{"workflow":{"1":{"class_type":"A","inputs":{"x":["9",0]}}}}`),
 		"a wrong address": still(t, 1, "webhook_url", "ftp://example.com"),
-		"a full queue":    still(t, 1),
+		"a full queue":    still(t, 2000),
 	} {
 		refused := s.mustTry("k", "application/json", body)
 		require.Contains(t, []int{400, 422, 429}, refused.status, "%s: %s", what, refused.body)
@@ -244,7 +246,7 @@ func TestARefusedRequestConsumesNothing(t *testing.T) {
 	for _, id := range []string{full, staged, waits} {
 		require.Equal(t, 200, s.call("DELETE", "/v1/jobs/"+id, testKey, nil).status)
 	}
-	accepted := s.mustTry("k", "application/json", still(t, 1))
+	accepted := s.mustTry("k", "application/json", still(t, 2000)) // which is not over soon: an output would be a blob too
 	require.Equal(t, 200, accepted.status, "%s", accepted.body)
 	require.Empty(t, accepted.header.Get(replayedHeader))
 	require.Len(t, s.list(testKey, ""), 4)
