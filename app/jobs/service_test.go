@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +38,7 @@ type world struct {
 	blobs  *storage.Store
 	fleet  *fakeFleet
 	tenant models.Tenant
+	dir    string
 }
 
 func newWorld(t *testing.T, run func(ctx context.Context, t gpu.Task, o gpu.Observer) gpu.Outcome) *world {
@@ -48,7 +50,7 @@ func newWorld(t *testing.T, run func(ctx context.Context, t gpu.Task, o gpu.Obse
 	blobs, err := storage.Open(t.Context(), "file:"+filepath.Join(dir, "blobs"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, blobs.Close()) })
-	w := &world{t: t, store: st, blobs: blobs, fleet: newFakeFleet(run)}
+	w := &world{t: t, store: st, blobs: blobs, fleet: newFakeFleet(run), dir: dir}
 	w.tenant = models.Tenant{ID: uuid.NewString(), Name: "acme", CreatedAt: time.Now().UTC(), Weight: 1}
 	require.NoError(t, st.CreateTenant(t.Context(), w.tenant))
 	w.Service = jobs.New(jobs.Config{
@@ -94,6 +96,13 @@ func (w *world) stored() (ids []string) {
 		return nil
 	}))
 	return ids
+}
+
+// files are the stored files, as a look from outside sees them while others are being written: stored would sweep those.
+func (w *world) files() (names []string) {
+	all, err := filepath.Glob(filepath.Join(w.dir, "blobs", "*", "*"))
+	require.NoError(w.t, err)
+	return slices.DeleteFunc(all, func(name string) bool { return strings.HasSuffix(name, ".tmp") })
 }
 
 // state polls the job until it is in the state.
@@ -414,13 +423,13 @@ func TestNoPromptIsSentBeforeItsJobIsAccepted(t *testing.T) {
 			require.NoError(t, <-sent)
 
 			held.held.Store(true)
-			before := w.stored()
+			before := w.files()
 			for { // until the dispatcher has found the queue empty
 				acc, err := w.Submit(t.Context(), w.submission())
 				if refusal != nil && err != nil {
 					require.ErrorIs(t, err, refusal)
 					require.ErrorIs(t, <-sent, models.ErrFenced)
-					require.Eventually(t, func() bool { return slices.Equal(before, w.stored()) }, 10*time.Second, time.Millisecond)
+					require.Eventually(t, func() bool { return slices.Equal(before, w.files()) }, 10*time.Second, time.Millisecond)
 					return
 				}
 				require.NoError(t, err)
@@ -429,7 +438,7 @@ func TestNoPromptIsSentBeforeItsJobIsAccepted(t *testing.T) {
 				if refusal == nil {
 					return
 				}
-				before = w.stored()
+				before = w.files()
 			}
 		})
 	}
@@ -469,7 +478,7 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 				ref := &gpu.FileRef{Filename: "a.png", Subfolder: task.AttemptID, Type: "output"}
 				w.fleet.give("a.png", "the result")
 				o.Made([]gpu.NodeOutput{{Node: "2", Key: "images", File: ref}})
-				require.Eventually(t, func() bool { return len(w.stored()) == 2 }, 10*time.Second, time.Millisecond, "beside the medium")
+				require.Eventually(t, func() bool { return len(w.files()) == 2 }, 10*time.Second, time.Millisecond, "beside the medium")
 				if !success {
 					return gpu.Outcome{Started: true, Cause: models.CauseException, Detail: "no"}
 				}
@@ -481,7 +490,7 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			if !success {
 				w.until(acc.Job.ID, models.JobFailed)
-				require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 10*time.Second, time.Millisecond, "only the medium is left")
+				require.Eventually(t, func() bool { return len(w.files()) == 1 }, 10*time.Second, time.Millisecond, "only the medium is left")
 				return
 			}
 			w.until(acc.Job.ID, models.JobSucceeded)
