@@ -72,12 +72,12 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 		log.Debug("attempt begins", "number", a.Number, "resume", resume)
 		out = s.Fleet.Execute(ctx, a.Worker, task, o)
 	}
-	if claim.wait() != nil { // refused in the end: there is no such job
-		s.release(a)
+	refused := claim.wait()
+	s.release(a)
+	if refused != nil { // there is no such job
 		s.Fleet.Forget(ctx, a.Worker, a.ID, job.ID)
 		return
 	}
-	s.release(a)
 	if out.Cause != models.CauseNone || out.Detached {
 		o.flush(ctx)
 	}

@@ -221,7 +221,7 @@ func (s *Service) place(ctx context.Context, p gpu.Placement, j models.QueuedJob
 func (s *Service) take(p gpu.Placement, j models.QueuedJob, weight int) (a models.Attempt, ok bool) {
 	a = models.Attempt{
 		ID: s.NewID(), JobID: p.JobID, TenantID: j.TenantID, Worker: p.Worker,
-		Number: 1, State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
+		State: models.AttemptStaging, PlacedBecause: p.Because, CreatedAt: s.Now(),
 	}
 	if !s.hold(a, j) {
 		return a, false

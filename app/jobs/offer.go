@@ -25,6 +25,7 @@ func (s *Service) offer(job models.Job, tenant models.Tenant) *models.Attempt {
 	}
 	for _, p := range gpu.Plan(s.planInput(s.Fleet.Workers(), view)).Place {
 		if a, ok := s.take(p, j, tenant.Weight); ok {
+			a.Number = 1 // the job is new
 			return &a
 		}
 	}

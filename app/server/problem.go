@@ -112,10 +112,10 @@ func (s *Server) answerError(c *fiber.Ctx, err error) error {
 }
 
 func sendProblem(c *fiber.Ctx, p Problem) error {
-	body, err := json.Marshal(p)
+	body, err := EncodeJSON(p)
 	if err != nil { // node errors that are not JSON
 		p.NodeErrors = nil
-		if body, err = json.Marshal(p); err != nil {
+		if body, err = EncodeJSON(p); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -122,6 +121,6 @@ func (l *socketLine) end(err error) {
 // refusal is an error as a whole answer: its body and status line.
 func refusal(err error) (body []byte, status string) {
 	p := ProblemOf(err)
-	body, _ = json.Marshal(p) // strings and numbers always encode
+	body, _ = EncodeJSON(p) // strings and numbers always encode
 	return body, fmt.Sprintf("%d %s", p.Status, p.Title)
 }

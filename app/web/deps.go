@@ -51,6 +51,8 @@ type Jobs interface {
 	SetPriority(ctx context.Context, tenantID, id string, priority int) error
 	Outputs(ctx context.Context, tenantID, id string) ([]models.Output, error)
 	OpenOutput(ctx context.Context, tenantID, outputID string) (models.Output, io.ReadSeekCloser, error)
+	// OpenContent opens an output of Outputs.
+	OpenContent(ctx context.Context, o models.Output) (io.ReadSeekCloser, error)
 	OpenMedia(ctx context.Context, tenantID, assetID string) (models.Asset, io.ReadSeekCloser, error)
 	Payload(ctx context.Context, tenantID, id string) (models.JobPayload, error)
 	Attempts(ctx context.Context, tenantID, id string) ([]models.Attempt, error)

@@ -83,7 +83,7 @@ func (w *Web) writeArchive(ctx context.Context, to io.Writer, outputs []models.O
 }
 
 func (w *Web) addToArchive(ctx context.Context, z *zip.Writer, o models.Output) error {
-	_, r, err := w.Jobs.OpenOutput(ctx, "", o.ID)
+	r, err := w.Jobs.OpenContent(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -314,12 +314,17 @@ func (h *house) OpenOutput(ctx context.Context, tenantID, id string) (models.Out
 	for _, list := range h.outputs {
 		for _, o := range list {
 			if o.ID == id {
-				r, _, err := h.blobs.Open(ctx, id)
+				r, err := h.OpenContent(ctx, o)
 				return o, r, err
 			}
 		}
 	}
 	return models.Output{}, nil, models.ErrNotFound("output")
+}
+
+func (h *house) OpenContent(ctx context.Context, o models.Output) (io.ReadSeekCloser, error) {
+	r, _, err := h.blobs.Open(ctx, o.ID)
+	return r, err
 }
 
 func (h *house) OpenMedia(ctx context.Context, tenantID, id string) (models.Asset, io.ReadSeekCloser, error) {

@@ -137,7 +137,7 @@ func (w *Web) readTexts(ctx context.Context, outputs []models.Output) (map[strin
 }
 
 func (w *Web) readText(ctx context.Context, o models.Output) (string, error) {
-	_, r, err := w.Jobs.OpenOutput(ctx, "", o.ID)
+	r, err := w.Jobs.OpenContent(ctx, o)
 	if models.ErrorCode(err) == models.CodeNotFound {
 		return "", nil // swept while the page was made
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"comfyfleet/app/server"
 	"comfyfleet/models"
 	"comfyfleet/views"
 )
@@ -161,11 +162,6 @@ func (k call) golang() string {
 
 // quoted is a string literal that Python, TypeScript and Go read alike: JSON's.
 func quoted(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if e.Encode(s) != nil {
-		return `""`
-	}
-	return strings.TrimSuffix(b.String(), "\n")
+	b, _ := server.EncodeJSON(s) // a string always encodes
+	return string(b)
 }

@@ -27,9 +27,9 @@ func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
 // AcceptJob stores a request: the job (queued; waiting, or staging with its first attempt), its payload, assets and
 // media, its idempotency key and its first events. Replayed is true when the same request was accepted before under its
-// key; the answer is then that job as it stands. Errors: CodeUnprocessed "idempotency_mismatch" for another request under a known key,
-// CodeLimited "queue_full" at a cap, CodeUnprocessed "media_gone" when a medium that an earlier job brought has been
-// deleted meanwhile.
+// key; the answer is then that job as it stands. Errors: CodeUnprocessed "idempotency_mismatch" for another request
+// under a known key, CodeLimited "queue_full" at a cap, CodeUnprocessed "media_gone" when a medium that an earlier job
+// brought has been deleted meanwhile.
 func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job, replayed bool, err error) {
 	fresh := s.newJob(n.Job)
 	payload := payloadRow{Graph: s.pack(n.Payload.Graph), Inputs: s.pack(n.Payload.Inputs),

@@ -41,13 +41,19 @@ func TestReadsCannotWrite(t *testing.T) {
 	require.ErrorContains(t, s.read(t.Context()).Exec("DELETE FROM settings").Error, "readonly")
 }
 
-func TestAForeignDatabaseIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "other.db")
+// writeDatabase makes a database without the package.
+func writeDatabase(t *testing.T, path, statements string) {
+	t.Helper()
 	raw, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path)
 	require.NoError(t, err)
-	_, err = raw.(*sqlite3.SQLiteConn).Exec("CREATE TABLE x (y)", nil)
+	_, err = raw.(*sqlite3.SQLiteConn).Exec(statements, nil)
 	require.NoError(t, err)
 	require.NoError(t, raw.Close())
+}
+
+func TestAForeignDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "other.db")
+	writeDatabase(t, path, "CREATE TABLE x (y)")
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 	_, err = Open(t.Context(), "sqlite:"+path, Options{})
@@ -60,11 +66,7 @@ func TestAForeignDatabaseIsRefused(t *testing.T) {
 // TestADatabaseWithLargePagesGoesOn opens one as earlier versions made it.
 func TestADatabaseWithLargePagesGoesOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")
-	raw, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path)
-	require.NoError(t, err)
-	_, err = raw.(*sqlite3.SQLiteConn).Exec("PRAGMA page_size=16384; CREATE TABLE migrations (id VARCHAR(255) PRIMARY KEY)", nil)
-	require.NoError(t, err)
-	require.NoError(t, raw.Close())
+	writeDatabase(t, path, "PRAGMA page_size=16384; CREATE TABLE migrations (id VARCHAR(255) PRIMARY KEY)")
 	s := openAt(t, path)
 	var size int
 	require.NoError(t, s.writes.QueryRow("PRAGMA page_size").Scan(&size))
