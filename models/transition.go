@@ -1,6 +1,7 @@
 package models
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -56,6 +57,9 @@ type Finish struct {
 	LogTail    string
 	Outputs    []Output
 	Assets     []Asset
+	// Durable returns when the bytes of the outputs are on the disk, with an error when they cannot be, or ctx's when it
+	// ends before. nil when they are there. The end is not committed before that.
+	Durable func(ctx context.Context) error
 	// Progress is the final snapshot; on success Percent is 100 and NodesDone is NodesTotal.
 	Progress  Progress
 	PID       int

@@ -31,15 +31,18 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 	f.Attempt, f.Job = models.AttemptSucceeded, models.JobSucceeded
 	f.Progress = s.lastProgress(job)
 	names := map[string]bool{}
+	var kept []*earlyOutput
 	for _, n := range out.Outputs {
 		if !isMade(n) {
 			continue
 		}
-		stored, err := o.early.take(ctx, n)
+		one, err := o.early.take(ctx, n)
 		if err != nil {
 			s.deleteBlobs(context.WithoutCancel(ctx), f.Outputs)
-			return models.Finish{}, fmt.Errorf("output of node %s: %w", n.Node, err)
+			return models.Finish{}, lostError{node: n.Node, err: err}
 		}
+		kept = append(kept, one)
+		stored := one.output
 		stored.Index = len(f.Outputs)
 		stored.Filename = unique(names, stored.Filename)
 		f.Outputs = append(f.Outputs, stored)
@@ -48,12 +51,14 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 			Size: stored.Size, SHA256: stored.SHA256, ContentType: stored.ContentType, CreatedAt: stored.CreatedAt,
 		})
 	}
+	f.Durable = onDisk(kept)
 	f.CollectMS = s.Now().Sub(began).Milliseconds()
 	return f, nil
 }
 
-func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput) (models.Output, error) {
-	made := models.Output{ID: s.NewID(), JobID: job.ID, TenantID: job.TenantID, NodeID: o.Node, CreatedAt: s.Now()}
+// collectOne stores one output; sync brings it to the disk. After an error of either there is none.
+func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput) (made models.Output, sync func() error, err error) {
+	made = models.Output{ID: s.NewID(), JobID: job.ID, TenantID: job.TenantID, NodeID: o.Node, CreatedAt: s.Now()}
 	var src io.ReadCloser
 	if o.File == nil {
 		src = io.NopCloser(strings.NewReader(o.Text))
@@ -66,7 +71,7 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 		defer timer.Stop()
 		body, _, err := s.Fleet.OpenOutput(ctx, a.Worker, *o.File)
 		if err != nil {
-			return made, because(ctx, err)
+			return made, nil, because(ctx, err)
 		}
 		src = &idleReader{ReadCloser: body, ctx: ctx, timer: timer, limit: limit}
 		made.Filename = outputName(job.ID, o.File.Filename)
@@ -75,15 +80,15 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 	defer src.Close()
 	w, err := s.Blobs.Create(ctx, made.ID)
 	if err != nil {
-		return made, err
+		return made, nil, err
 	}
 	defer w.Abort()
 	if _, err := io.Copy(w, src); err != nil {
-		return made, err
+		return made, nil, err
 	}
-	blob, err := w.Commit()
+	blob, err := w.Place()
 	if err != nil {
-		return made, err
+		return made, nil, err
 	}
 	made.Size, made.SHA256, made.ContentType = blob.Size, blob.SHA256, blob.ContentType
 	if o.File == nil {
@@ -91,7 +96,7 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 	} else {
 		made.Type = outputType(made.Filename, made.ContentType)
 	}
-	return made, nil
+	return made, w.Sync, nil
 }
 
 func (s *Service) collectIdle() time.Duration {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	earlyAtOnce = 2
 	// earlyLife is how long a stored file may wait for its job's end: what belongs to no job is swept after orphanAge.
 	earlyLife = orphanAge / 2
+	// maxUnsynced is the size up to which a file's way to the disk may go on while its job's end is prepared.
+	maxUnsynced = 1 << 20
 	// discardLimit bounds the deletion of those that the end did not name.
 	discardLimit = 10 * time.Second
 )
@@ -24,7 +27,7 @@ const (
 // earlyOutputs stores the files that the nodes of an attempt make while others still execute, so that at its end the
 // bytes are there already. What a node says is a hint: an output of the job is what the history names.
 type earlyOutputs struct {
-	store  func(ctx context.Context, n gpu.NodeOutput) (models.Output, error)
+	store  func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error)
 	remove func(ctx context.Context, outputs []models.Output)
 	stamp  func(f gpu.FileRef) string // changes when the file does
 	now    func() time.Time
@@ -37,20 +40,28 @@ type earlyOutputs struct {
 	files map[gpu.FileRef]*earlyOutput
 }
 
-// earlyOutput is one file. output and err are valid once done is closed.
+// earlyOutput is one output on its way into the storage.
 type earlyOutput struct {
-	done   chan struct{}
-	stamp  string // before it was read
+	placed chan struct{} // closed when output and err are valid
 	output models.Output
 	err    error
-	again  bool // told a second time: it may have been written anew
+
+	durable chan struct{} // closed when it is on the disk, or lost says why it is not
+	lost    error
+
+	stamp string // before it was read
+	again bool   // told a second time: it may have been written anew
+}
+
+func newEarlyOutput(stamp string) *earlyOutput {
+	return &earlyOutput{placed: make(chan struct{}), durable: make(chan struct{}), stamp: stamp}
 }
 
 // earlyOutputs makes an empty collection for an attempt; discard ends it.
 func (s *Service) earlyOutputs(ctx context.Context, job models.Job, a models.Attempt) *earlyOutputs {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	return &earlyOutputs{
-		store: func(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
+		store: func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
 			return s.collectOne(ctx, job, a, n)
 		},
 		stamp:  func(f gpu.FileRef) string { return s.Fleet.OutputStamp(a.Worker, f) },
@@ -74,48 +85,113 @@ func (e *earlyOutputs) begin(outputs []gpu.NodeOutput) {
 		if len(e.files) >= maxEarly {
 			continue
 		}
-		f := &earlyOutput{done: make(chan struct{}), stamp: e.stamp(*n.File)}
+		f := newEarlyOutput(e.stamp(*n.File))
 		e.files[*n.File] = f
 		e.tasks.Go(func() {
-			defer close(f.done)
 			select {
 			case e.places <- struct{}{}:
 				defer func() { <-e.places }()
 			case <-e.ctx.Done():
 			}
-			if f.err = e.ctx.Err(); f.err == nil {
-				f.output, f.err = e.store(e.ctx, n)
-			}
+			e.sync(f, e.place(e.ctx, f, n))
 		})
 	}
 }
 
+// place stores the bytes of f; sync brings them to the disk.
+func (e *earlyOutputs) place(ctx context.Context, f *earlyOutput, n gpu.NodeOutput) (sync func() error) {
+	defer close(f.placed)
+	if f.err = ctx.Err(); f.err == nil {
+		f.output, sync, f.err = e.store(ctx, n)
+	}
+	return sync
+}
+
+func (e *earlyOutputs) sync(f *earlyOutput, sync func() error) {
+	defer close(f.durable)
+	if f.lost = f.err; f.err == nil {
+		f.lost = sync()
+	}
+}
+
 // take stores an output of the job, or answers the one that is stored already and has not changed since. One that could
-// not be stored then is tried again, but when its worker was silent until now: nobody waits for it twice.
-func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (models.Output, error) {
+// not be stored then is tried again, but when its worker was silent until now: nobody waits for it twice. A small one may
+// still be on its way to the disk (onDisk).
+func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (*earlyOutput, error) {
 	f := e.forget(n.File)
 	if f == nil {
-		return e.store(ctx, n)
+		return e.storeNow(ctx, n)
 	}
 	waited := false
 	select {
-	case <-f.done:
+	case <-f.placed:
 	default:
 		waited = true
-		<-f.done // bounded as every reading of an output is
+		<-f.placed // bounded as every reading of an output is
 	}
 	silent := silentError{}
-	switch {
-	case f.err == nil && !e.changed(f, *n.File):
+	switch err := f.settled(); {
+	case err == nil && !e.changed(f, *n.File):
 		f.output.NodeID = n.Node // two nodes may have told of it
-		return f.output, nil
-	case f.err == nil:
+		return f, nil
+	case err == nil:
 		e.remove(ctx, []models.Output{f.output})
-	case waited && errors.As(f.err, &silent):
-		return f.output, f.err
+	case waited && errors.As(err, &silent):
+		return nil, err
 	}
-	return e.store(ctx, n)
+	return e.storeNow(ctx, n)
 }
+
+// storeNow stores an output that was not told of, or not as it is now.
+func (e *earlyOutputs) storeNow(ctx context.Context, n gpu.NodeOutput) (*earlyOutput, error) {
+	f := newEarlyOutput("")
+	sync := e.place(ctx, f, n)
+	e.tasks.Go(func() { e.sync(f, sync) })
+	return f, f.settled()
+}
+
+// settled is why a placed output cannot be had. It waits for the disk when there is much to write.
+func (f *earlyOutput) settled() error {
+	if f.err == nil && f.output.Size > maxUnsynced {
+		<-f.durable
+	}
+	select {
+	case <-f.durable:
+		return f.lost
+	default:
+		return f.err
+	}
+}
+
+// onDisk makes models.Finish.Durable of a job's outputs, nil when it has none.
+func onDisk(outputs []*earlyOutput) func(ctx context.Context) error {
+	if len(outputs) == 0 {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		for _, f := range outputs {
+			select {
+			case <-f.durable:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if f.lost != nil {
+				return lostError{node: f.output.NodeID, err: f.lost}
+			}
+		}
+		return nil
+	}
+}
+
+// lostError says that an output could not be kept.
+type lostError struct {
+	node string
+	err  error
+}
+
+func (e lostError) Error() string { return fmt.Sprintf("output of node %s: %v", e.node, e.err) }
+
+func (e lostError) Unwrap() error { return e.err }
 
 // changed reports whether what was stored of a file is not, or may soon not be, what the job is to keep.
 func (e *earlyOutputs) changed(f *earlyOutput, ref gpu.FileRef) bool {
@@ -140,7 +216,7 @@ func (e *earlyOutputs) discard() {
 	e.tasks.Wait()
 	var left []models.Output
 	for _, f := range e.files {
-		if f.err == nil {
+		if f.lost == nil {
 			left = append(left, f.output)
 		}
 	}

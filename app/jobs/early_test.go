@@ -20,17 +20,20 @@ type shelf struct {
 	stored  []string // file names, in order
 	removed []string // ids
 	fail    error    // of the next
+	lose    error    // of the next on its way to the disk
 	now     time.Time
 	written int // how often the files were
+	size    int64
 }
 
-func (s *shelf) store(_ context.Context, n gpu.NodeOutput) (models.Output, error) {
+func (s *shelf) store(_ context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored = append(s.stored, n.File.Filename)
-	err := s.fail
-	s.fail = nil
-	return models.Output{ID: fmt.Sprint(n.File.Filename, "#", len(s.stored)), CreatedAt: s.now}, err
+	err, lost := s.fail, s.lose
+	s.fail, s.lose = nil, nil
+	sync := func() error { return lost }
+	return models.Output{ID: fmt.Sprint(n.File.Filename, "#", len(s.stored)), NodeID: n.Node, Size: s.size, CreatedAt: s.now}, sync, err
 }
 
 func (s *shelf) remove(_ context.Context, outputs []models.Output) {
@@ -58,7 +61,7 @@ func TestAnEarlyOutputIsStoredOnce(t *testing.T) {
 	e.begin([]gpu.NodeOutput{made("a", "output"), made("b", "input"), {Node: "9", Text: "c", IsText: true}})
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err)
-	require.Equal(t, "a#1", out.ID)
+	require.Equal(t, "a#1", out.output.ID)
 	e.discard()
 	require.Equal(t, []string{"a"}, s.stored)
 	require.Empty(t, s.removed)
@@ -68,10 +71,10 @@ func TestWhatTheHistoryDoesNotNameIsDeleted(t *testing.T) {
 	s := &shelf{}
 	e := s.early(t)
 	e.begin([]gpu.NodeOutput{made("a", "output")})
-	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].placed
 	other, err := e.take(t.Context(), made("a", "temp"))
 	require.NoError(t, err)
-	require.Equal(t, "a#2", other.ID, "another file")
+	require.Equal(t, "a#2", other.output.ID, "another file")
 	e.discard()
 	require.Equal(t, []string{"a#1"}, s.removed)
 }
@@ -82,7 +85,7 @@ func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.
 	e.begin([]gpu.NodeOutput{made("a", "output")})
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err)
-	require.Equal(t, "a#2", out.ID)
+	require.Equal(t, "a#2", out.output.ID)
 
 	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
 	s.mu.Lock() // it is still being read when it is taken
@@ -93,10 +96,10 @@ func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.
 
 	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
 	e.begin([]gpu.NodeOutput{made("c", "output")})
-	<-e.files[gpu.FileRef{Filename: "c", Type: "output"}].done
+	<-e.files[gpu.FileRef{Filename: "c", Type: "output"}].placed
 	out, err = e.take(t.Context(), made("c", "output"))
 	require.NoError(t, err, "it was silent long ago")
-	require.Equal(t, "c#5", out.ID)
+	require.Equal(t, "c#5", out.output.ID)
 	e.discard()
 	require.Empty(t, s.removed)
 }
@@ -110,11 +113,11 @@ func TestAFileThatChangedSinceIsStoredAgain(t *testing.T) {
 			s := &shelf{}
 			e := s.early(t)
 			e.begin([]gpu.NodeOutput{made("a", "output")})
-			<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+			<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].placed
 			change(s, e)
 			out, err := e.take(t.Context(), made("a", "output"))
 			require.NoError(t, err)
-			require.Equal(t, "a#2", out.ID)
+			require.Equal(t, "a#2", out.output.ID)
 			require.Equal(t, []string{"a#1"}, s.removed)
 			e.discard()
 		})
@@ -129,7 +132,7 @@ func TestAnOutputIsOfTheNodeThatTheHistoryNames(t *testing.T) {
 	n.Node = "4"
 	out, err := e.take(t.Context(), n)
 	require.NoError(t, err)
-	require.Equal(t, "4", out.NodeID)
+	require.Equal(t, "4", out.output.NodeID)
 	e.discard()
 }
 
@@ -137,10 +140,10 @@ func TestWhatIsBeingReadIsGivenUpAtTheEnd(t *testing.T) {
 	s := &shelf{}
 	e := s.early(t)
 	inside := make(chan struct{}, earlyAtOnce)
-	e.store = func(ctx context.Context, _ gpu.NodeOutput) (models.Output, error) {
+	e.store = func(ctx context.Context, _ gpu.NodeOutput) (models.Output, func() error, error) {
 		inside <- struct{}{}
 		<-ctx.Done()
-		return models.Output{}, ctx.Err()
+		return models.Output{}, nil, ctx.Err()
 	}
 	for i := range maxEarly + 1 {
 		e.begin([]gpu.NodeOutput{made(fmt.Sprint(i), "output")})
@@ -158,11 +161,59 @@ func TestAnEarlyOutputThatMayBeSweptIsStoredAgain(t *testing.T) {
 	s := &shelf{}
 	e := s.early(t)
 	e.begin([]gpu.NodeOutput{made("a", "output")})
-	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].done
+	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].placed
 	e.now = func() time.Time { return s.now.Add(earlyLife) }
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err)
-	require.Equal(t, "a#2", out.ID)
+	require.Equal(t, "a#2", out.output.ID)
 	require.Equal(t, []string{"a#1"}, s.removed)
+	e.discard()
+}
+
+func TestAnOutputThatTheDiskRefusesIsStoredAgainOrFailsItsJob(t *testing.T) {
+	s := &shelf{lose: errors.New("disk full")}
+	e := s.early(t)
+	e.begin([]gpu.NodeOutput{made("a", "output")})
+	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].durable
+	out, err := e.take(t.Context(), made("a", "output"))
+	require.NoError(t, err, "it was known in time")
+	require.Equal(t, "a#2", out.output.ID)
+	require.NoError(t, onDisk([]*earlyOutput{out})(t.Context()))
+
+	s.lose = errors.New("disk full")
+	out, err = e.take(t.Context(), made("b", "output"))
+	if err == nil {
+		err = onDisk([]*earlyOutput{out})(t.Context())
+		require.ErrorContains(t, err, "output of node 9: ")
+	}
+	require.ErrorContains(t, err, "disk full")
+	e.discard()
+	require.Empty(t, s.removed, "who could not keep it has removed it")
+}
+
+func TestTheEndWaitsForTheDiskNoLongerThanItIsTold(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	release := make(chan struct{})
+	store := e.store
+	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
+		out, _, err := store(ctx, n)
+		return out, func() error { <-release; return nil }, err
+	}
+	out, err := e.take(t.Context(), made("a", "output"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, onDisk([]*earlyOutput{out})(ctx), context.DeadlineExceeded)
+	close(release)
+	require.NoError(t, onDisk([]*earlyOutput{out})(t.Context()))
+	e.discard()
+}
+
+func TestABigOutputIsOnTheDiskWhenItIsTaken(t *testing.T) {
+	s := &shelf{size: maxUnsynced + 1, lose: errors.New("disk full")}
+	e := s.early(t)
+	_, err := e.take(t.Context(), made("a", "output"))
+	require.ErrorContains(t, err, "disk full")
 	e.discard()
 }

@@ -31,6 +31,7 @@ type observer struct {
 	writes sync.WaitGroup
 	// staged and started are set from the one goroutine that calls Staged and Started.
 	staged, started *note
+	withEnd         bool // the start is written down with the end
 	startedAt       time.Time
 	simulated       bool
 }
@@ -89,15 +90,17 @@ func (o *observer) cancel(n *note) bool {
 func (o *observer) finishWith(f *models.Finish) {
 	o.cancel(o.staged)
 	if o.cancel(o.started) {
+		o.withEnd = true
 		f.StartedAt, f.Simulated = &o.startedAt, o.simulated
 	}
 	o.writes.Wait()
 }
 
-// flush notes the start at once and waits until every note is written or taken back. Nothing is noted after it.
+// flush notes the start at once, also one that was to be written down with an end that failed, and waits until every note
+// is written or taken back. Nothing is noted after it.
 func (o *observer) flush(ctx context.Context) {
 	o.cancel(o.staged)
-	if o.cancel(o.started) {
+	if o.cancel(o.started) || o.withEnd {
 		o.commit(ctx, o.started.write)
 	}
 	o.writes.Wait()

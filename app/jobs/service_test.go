@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -505,6 +506,42 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 			require.Equal(t, "the result", string(b))
 		})
 	}
+}
+
+// refusingDisk is a store whose disk refuses the outputs of the first jobs that are about to end.
+type refusingDisk struct {
+	*store.Store
+	refuse atomic.Int64
+}
+
+func (s *refusingDisk) FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
+	if f.Durable != nil && s.refuse.Add(-1) >= 0 {
+		f.Durable = func(context.Context) error { return jobs.Lost("2", errors.New("no space left")) }
+	}
+	return s.Store.FinishAttempt(ctx, f)
+}
+
+func TestAJobWhoseOutputsTheDiskRefusesRunsAgain(t *testing.T) {
+	w := newWorld(t, nil)
+	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+		w.fleet.give(task.JobID[:8]+"_out_00001_.png", "x")
+		return succeed(ctx, task, o)
+	}
+	disk := &refusingDisk{Store: w.store}
+	disk.refuse.Store(1)
+	w.Store = disk
+	w.dispatch()
+	acc, err := w.Submit(t.Context(), w.submission())
+	require.NoError(t, err)
+	v := w.until(acc.Job.ID, models.JobSucceeded)
+	require.Equal(t, 2, v.Attempts, "the first one ran too")
+	attempts, err := w.Attempts(t.Context(), w.tenant.ID, v.ID)
+	require.NoError(t, err)
+	require.Len(t, attempts, 2)
+	require.Equal(t, models.CauseOutputs, attempts[0].Cause)
+	require.Equal(t, "output of node 2: no space left", attempts[0].Detail)
+	require.NotNil(t, attempts[0].StartedAt)
+	require.Len(t, w.files(), 3, "the medium and the two outputs of the second")
 }
 
 func TestALostAttemptRunsAgainAndProgressNeverGoesBack(t *testing.T) {

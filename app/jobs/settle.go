@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 
 	"comfyfleet/gpu"
 	"comfyfleet/models"
@@ -16,7 +17,12 @@ func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsa
 		f, err := s.collect(ctx, o, out)
 		if err == nil {
 			o.finishWith(&f)
-			return s.finish(ctx, job, f)
+			err = s.finish(ctx, job, f)
+			lost := lostError{}
+			if !errors.As(err, &lost) {
+				return err
+			}
+			err = lost
 		}
 		o.flush(ctx)
 		s.Log.Warn("collect outputs", "job", job.ID, "attempt", a.ID, "worker", a.Worker, "error", err)

@@ -18,7 +18,8 @@ import (
 // sniffLimit is how many of the first bytes decide the content type: as many as mimetype looks at.
 const sniffLimit = 3072
 
-// Writer writes one blob. It is used by one goroutine and ends with Commit or Abort.
+// Writer writes one blob. It is used by one goroutine and ends with Commit, with Place and Sync, or
+// with Abort.
 type Writer struct {
 	store  *Store
 	id     string
@@ -65,6 +66,19 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Commit makes the blob exist, durably, and says what it is. After an error nothing exists.
 func (w *Writer) Commit() (Blob, error) {
+	b, err := w.Place()
+	if err == nil {
+		err = w.Sync()
+	}
+	if err != nil {
+		return Blob{}, err
+	}
+	return b, nil
+}
+
+// Place makes the blob exist and says what it is. Until Sync a power loss may take it back: nobody may be told of it.
+// After an error nothing exists.
+func (w *Writer) Place() (Blob, error) {
 	if w.done {
 		return Blob{}, fmt.Errorf("commit blob %s: it has ended", w.id)
 	}
@@ -74,13 +88,6 @@ func (w *Writer) Commit() (Blob, error) {
 	if err != nil {
 		return Blob{}, fmt.Errorf("commit blob %s: %w", w.id, whenFull(err))
 	}
-	// After the rename, so that one write of the file system's journal takes bytes and name. Until both are on the disk
-	// nobody knows the name: what a power loss leaves of it is swept up.
-	if w.store.local != nil {
-		if err := w.store.local.sync(keyOf(w.id), shardOf(w.id)); err != nil {
-			return Blob{}, errors.Join(fmt.Errorf("commit blob %s: %w", w.id, whenFull(err)), w.store.Delete(context.Background(), w.id))
-		}
-	}
 	return Blob{
 		ID:          w.id,
 		Size:        w.size,
@@ -89,7 +96,21 @@ func (w *Writer) Commit() (Blob, error) {
 	}, nil
 }
 
-// Abort gives up and leaves nothing. After Commit, or a second time, it does nothing: defer it.
+// Sync makes a blob that was placed durable. After an error nothing exists.
+//
+// It comes after the rename, so that one write of the file system's journal takes bytes and name. What a power loss leaves
+// of a name that nobody knows is swept up.
+func (w *Writer) Sync() error {
+	if w.store.local == nil {
+		return nil
+	}
+	if err := w.store.local.sync(keyOf(w.id), shardOf(w.id)); err != nil {
+		return errors.Join(fmt.Errorf("commit blob %s: %w", w.id, whenFull(err)), w.store.Delete(context.Background(), w.id))
+	}
+	return nil
+}
+
+// Abort gives up and leaves nothing. After Commit or Place, or a second time, it does nothing: defer it.
 func (w *Writer) Abort() {
 	if w.done {
 		return

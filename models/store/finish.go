@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,13 +11,38 @@ import (
 	"comfyfleet/models"
 )
 
+// durableWait bounds how long a transaction waits for the bytes of its outputs; who comes meanwhile waits with it.
+const durableWait = 10 * time.Millisecond
+
+// errNotDurable takes back an end whose outputs are not on the disk yet.
+var errNotDurable = errors.New("the outputs are not on the disk yet")
+
 // FinishAttempt ends an attempt and its job with it: job, attempt, outputs, assets, last event, usage and webhook
-// delivery are one transaction. models.ErrFenced, and nothing written, when the attempt is not its job's any more.
+// delivery are one transaction. models.ErrFenced, and nothing written, when the attempt is not its job's any more; f's own
+// error when its outputs cannot be made durable.
 func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
 	if !f.Job.Final() || f.Attempt.Open() {
 		return models.Job{}, fmt.Errorf("finish attempt %s: %s and %s are not final", f.AttemptID, f.Job, f.Attempt)
 	}
 	f.At = stamp(f.At)
+	if f.Durable == nil {
+		return s.finishAttempt(ctx, f)
+	}
+	// The disk takes the outputs while the database prepares the end, when nobody else wants the database.
+	if s.writer.idle() {
+		job, err := s.finishAttempt(ctx, f)
+		if !errors.Is(err, errNotDurable) {
+			return job, err
+		}
+	}
+	if err := f.Durable(ctx); err != nil {
+		return models.Job{}, err
+	}
+	f.Durable = nil
+	return s.finishAttempt(ctx, f)
+}
+
+func (s *Store) finishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
 	var job models.Job
 	err := s.write(ctx, "finish attempt", "attempt", func(tx *gorm.DB) error {
 		a, before, err := ownAttempt(tx, f.AttemptID)
@@ -44,13 +70,30 @@ func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job,
 		if err := addOutputs(tx, job, f.Outputs, f.At); err != nil {
 			return err
 		}
-		return s.finish(tx, before, &job, ending{state: f.Job, at: f.At, attempt: a, message: f.Error,
-			outputBytes: sizeOf(f.Outputs)}, steps...)
+		if err := s.finish(tx, before, &job, ending{state: f.Job, at: f.At, attempt: a, message: f.Error,
+			outputBytes: sizeOf(f.Outputs)}, steps...); err != nil {
+			return err
+		}
+		return durable(f)
 	})
 	if err != nil {
 		return models.Job{}, err
 	}
 	return job, nil
+}
+
+// durable waits a moment for the bytes of an end's outputs.
+func durable(f models.Finish) error {
+	if f.Durable == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), durableWait)
+	defer cancel()
+	err := f.Durable(ctx)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return errNotDurable
+	}
+	return err
 }
 
 // ending is how a job ends.

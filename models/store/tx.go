@@ -98,6 +98,15 @@ func (w *writer) take(op *operation) error {
 	}
 }
 
+// idle reports whether nothing is being committed or waits to be. It may be otherwise a moment later.
+func (w *writer) idle() bool {
+	if len(w.in) > 0 || !w.turn.TryLock() {
+		return false
+	}
+	w.turn.Unlock()
+	return true
+}
+
 func (w *writer) loop() {
 	defer close(w.ended)
 	batch := make([]*operation, 0, maxBatch)

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -79,6 +81,51 @@ var endTests = map[string]func(*testing.T, *bench){
 			kinds = append(kinds, e.Kind)
 		}
 		require.Equal(t, []string{models.EventAccepted, models.EventClaimed, models.EventStarted, models.EventSucceeded}, kinds)
+	},
+	"an end is not stored before its outputs are": func(t *testing.T, b *bench) {
+		job := b.accept(t)
+		a := b.run(t, job.ID, "gpu0")
+		before := b.job(t, job.ID)
+		onDisk := make(chan struct{})
+		f := models.Finish{AttemptID: a.ID, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded, At: b.now(),
+			Outputs: []models.Output{{ID: "o1", NodeID: "9", Size: 5}}, Assets: []models.Asset{{ID: "o1", Size: 5}},
+			Durable: func(ctx context.Context) error {
+				select {
+				case <-onDisk:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := b.FinishAttempt(t.Context(), f)
+			ended <- err
+		}()
+		b.accept(t) // nobody waits for a slow disk but who needs it
+		b.accept(t)
+		require.Equal(t, before, b.job(t, job.ID))
+		require.Empty(t, ended)
+		close(onDisk)
+		require.NoError(t, <-ended)
+		require.Equal(t, models.JobSucceeded, b.job(t, job.ID).State)
+		outputs, err := b.Outputs(t.Context(), job.ID)
+		require.NoError(t, err)
+		require.Len(t, outputs, 1)
+	},
+	"an end whose outputs are lost stores nothing": func(t *testing.T, b *bench) {
+		job := b.accept(t)
+		a := b.run(t, job.ID, "gpu0")
+		before := b.job(t, job.ID)
+		lost := errors.New("the disk refused")
+		_, err := b.FinishAttempt(t.Context(), models.Finish{AttemptID: a.ID, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded,
+			At: b.now(), Outputs: []models.Output{{ID: "o1"}}, Assets: []models.Asset{{ID: "o1"}},
+			Durable: func(context.Context) error { return lost }})
+		require.ErrorIs(t, err, lost)
+		require.Equal(t, before, b.job(t, job.ID))
+		_, err = b.Output(t.Context(), "o1")
+		requireCode(t, models.CodeNotFound, err)
+		require.Equal(t, models.AttemptExecuting, b.attempt(t, a.ID).State)
 	},
 	"a success that nobody saw start still counts": func(t *testing.T, b *bench) {
 		job := b.accept(t)
