@@ -47,17 +47,17 @@ func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job,
 		}
 		job = fresh
 		steps := []eventRow{step(&job, models.Event{At: job.CreatedAt, Kind: models.EventAccepted, Message: "accepted"})}
-		var first *models.Attempt
+		var first []models.Attempt
 		if n.Attempt != nil {
 			a := s.newAttempt(*n.Attempt, job, 1)
-			first, steps = &a, append(steps, claim(&job, a))
+			first, steps = []models.Attempt{a}, append(steps, claim(&job, a))
 		}
-		if err := tx.Create(&job).Error; err != nil {
+		if err := jobsTable.insertNumbered(tx, &job); err != nil {
 			return err
 		}
 		row := payload
 		row.JobSeq = job.Seq
-		if err := tx.Create(&row).Error; err != nil {
+		if err := payloadsTable.insert(tx, row); err != nil {
 			return err
 		}
 		if err := addMedia(tx, job, n); err != nil {
@@ -69,10 +69,8 @@ func (s *Store) AcceptJob(ctx context.Context, n models.NewJob) (job models.Job,
 		if err := remember(tx, job, n.Idempotency); err != nil {
 			return err
 		}
-		if first != nil {
-			if err := tx.Create(first).Error; err != nil {
-				return err
-			}
+		if err := attemptsTable.insert(tx, first...); err != nil {
+			return err
 		}
 		return addEvents(tx, job, steps)
 	})

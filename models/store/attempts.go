@@ -121,7 +121,7 @@ func (s *Store) stepAttempt(ctx context.Context, what, attemptID string,
 		if !changed {
 			return nil
 		}
-		if err := tx.Save(&a).Error; err != nil {
+		if err := attemptsTable.save(tx, &a); err != nil {
 			return err
 		}
 		ev.AttemptID, ev.Worker = a.ID, a.Worker
@@ -146,7 +146,7 @@ func (s *Store) Fence(ctx context.Context, jobID, attemptID string) error {
 
 // ownAttempt reads an attempt that still owns its job, and locks the job; models.ErrFenced when it does not.
 func ownAttempt(tx *gorm.DB, attemptID string) (a models.Attempt, job models.Job, err error) {
-	if err = tx.Where("id = ?", attemptID).Take(&a).Error; err != nil {
+	if a, err = attemptsTable.take(tx, "id = ?", attemptID); err != nil {
 		return a, job, err
 	}
 	if job, err = lockJob(tx, "", a.JobID); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -46,6 +47,25 @@ func BenchmarkAccept(b *testing.B) {
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 		})
+	}
+}
+
+// BenchmarkJob takes jobs, one after the other, through the two commits of one that finds a free worker: accepted with its
+// attempt, and finished with an output.
+func BenchmarkJob(b *testing.B) {
+	s := openTest(b)
+	addTenant(b, s, "t1")
+	graph := []byte(`{"1":{"class_type":"EmptyImage","inputs":{}},"2":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`)
+	for i := 0; b.Loop(); i++ {
+		id := fmt.Sprintf("%036d", i)
+		_, _, err := s.AcceptJob(b.Context(), models.NewJob{Job: models.Job{ID: id, TenantID: "t1"}, Payload: models.JobPayload{Graph: graph},
+			MaxQueued: 10, MaxQueuedTenant: 10, Attempt: &models.Attempt{ID: "a" + id, Worker: "worker-0", PlacedBecause: "free"}})
+		require.NoError(b, err)
+		at := time.Now()
+		_, err = s.FinishAttempt(b.Context(), models.Finish{AttemptID: "a" + id, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded,
+			At: at, StartedAt: &at, ExecMS: 1, Assets: []models.Asset{{ID: "o" + id, ContentType: "image/png"}},
+			Outputs: []models.Output{{ID: "o" + id, NodeID: "2", Filename: "a.png", Type: "image"}}})
+		require.NoError(b, err)
 	}
 }
 
@@ -91,7 +111,7 @@ func fill(b *testing.B, s *Store, rows int) {
 	}
 	queuedFrom := rows - min(5000, rows/10)
 	var columns, values []string
-	for _, f := range s.jobFields {
+	for _, f := range jobsTable.fields {
 		value := "''"
 		switch f.DBName {
 		case "seq":

@@ -111,7 +111,7 @@ func (s *Store) breakOff(tx *gorm.DB, before models.Job, job *models.Job, c cut)
 			a.ExecMS = since(*a.StartedAt, c.at)
 		}
 		a.State, a.EndedAt, a.Cause, a.Detail = models.AttemptCanceled, &c.at, c.cause, c.message
-		if err := tx.Save(&a).Error; err != nil {
+		if err := attemptsTable.save(tx, &a); err != nil {
 			return err
 		}
 		if a.StartedAt != nil {

@@ -28,7 +28,7 @@ func (s *Store) Claim(ctx context.Context, a models.Attempt) (models.Attempt, mo
 			return err
 		}
 		attempt, job = s.newAttempt(a, before, number), before
-		if err := tx.Create(&attempt).Error; err != nil {
+		if err := attemptsTable.insert(tx, attempt); err != nil {
 			return err
 		}
 		claimed := claim(&job, attempt)

@@ -51,5 +51,5 @@ func addEvents(tx *gorm.DB, job models.Job, steps []eventRow) error {
 	for i := range steps {
 		steps[i].JobSeq = job.Seq
 	}
-	return tx.Create(&steps).Error
+	return eventsTable.insert(tx, steps...)
 }

@@ -60,7 +60,7 @@ func (s *Store) finishAttempt(ctx context.Context, f models.Finish) (models.Job,
 			start(&a, &job, f.At.Add(-time.Duration(f.LoadMS+f.ExecMS+f.CollectMS)*time.Millisecond))
 		}
 		closeAttempt(&a, f)
-		if err := tx.Save(&a).Error; err != nil {
+		if err := attemptsTable.save(tx, &a); err != nil {
 			return err
 		}
 		settle(&job, a, f)

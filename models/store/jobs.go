@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"comfyfleet/models"
 )
@@ -85,24 +84,19 @@ func (s *Store) JobState(ctx context.Context, tenantID, id string) (state models
 }
 
 func jobByID(db *gorm.DB, tenantID, id string) (models.Job, error) {
-	var job models.Job
-	q := db.Where("id = ?", id)
-	if tenantID != "" {
-		q = q.Where("tenant_id = ?", tenantID)
-	}
-	return job, q.Take(&job).Error
+	return jobsTable.take(db, "id = ? AND ? IN ('', tenant_id)", id, tenantID)
 }
 
-// lockJob reads a job that this transaction is about to change. SQLite has one writer and ignores the lock.
+// lockJob reads a job that this transaction is about to change. SQLite has one writer, so there is nothing to lock.
 func lockJob(tx *gorm.DB, tenantID, id string) (models.Job, error) {
-	return jobByID(tx.Clauses(clause.Locking{Strength: "UPDATE"}), tenantID, id)
+	return jobByID(tx, tenantID, id)
 }
 
 // record stores what steps led a job from before to after: only the columns that differ, by compare-and-set on the
 // revision, with the tenant's counters and the events.
 func (s *Store) record(tx *gorm.DB, before, after models.Job, steps ...eventRow) error {
 	res := tx.Table("jobs").Where("seq = ? AND revision = ?", before.Seq, before.Revision).
-		Updates(s.changes(&before, &after))
+		Updates(changes(&before, &after))
 	if res.Error != nil {
 		return res.Error
 	}
@@ -116,11 +110,11 @@ func (s *Store) record(tx *gorm.DB, before, after models.Job, steps ...eventRow)
 }
 
 // changes are the columns in which two states of a job differ.
-func (s *Store) changes(before, after *models.Job) map[string]any {
-	ctx := context.Background() // asked for by GORM's serializers; the job has none
+func changes(before, after *models.Job) map[string]any {
+	ctx := context.Background()
 	old, now := reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem()
 	set := map[string]any{}
-	for _, f := range s.jobFields {
+	for _, f := range jobsTable.fields {
 		a, _ := f.ValueOf(ctx, old)
 		b, _ := f.ValueOf(ctx, now)
 		if a != b {

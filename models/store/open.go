@@ -15,8 +15,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 	"gorm.io/gorm/schema"
-
-	"comfyfleet/models"
 )
 
 // Options are what a Store may be given. The zero value is right for a service.
@@ -40,9 +38,8 @@ type Store struct {
 	reader *gorm.DB
 	writer *writer
 
-	jobFields []*schema.Field
-	compress  *zstd.Encoder
-	expand    *zstd.Decoder
+	compress *zstd.Encoder
+	expand   *zstd.Decoder
 
 	closing sync.Once
 	closed  error
@@ -95,9 +92,6 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.reader, err = s.gorm(s.reads); err != nil {
 		return err
 	}
-	if s.jobFields, err = columnsOf(db, &models.Job{}); err != nil {
-		return err
-	}
 	s.writer = startWriter(db, s.log)
 	return nil
 }
@@ -139,21 +133,6 @@ func (s *Store) gorm(pool *sql.DB) (*gorm.DB, error) {
 // naming maps field names to columns. GORM's own rules would write OOMs as oo_ms, PID as p_id and GPUMS as gpums.
 func naming() schema.NamingStrategy {
 	return schema.NamingStrategy{NameReplacer: strings.NewReplacer("OOMs", "Ooms", "PID", "Pid", "GPUMS", "GpuMs")}
-}
-
-// columnsOf are the stored fields of a model.
-func columnsOf(db *gorm.DB, model any) ([]*schema.Field, error) {
-	stmt := &gorm.Statement{DB: db}
-	if err := stmt.Parse(model); err != nil {
-		return nil, err
-	}
-	var fields []*schema.Field
-	for _, f := range stmt.Schema.Fields {
-		if f.DBName != "" {
-			fields = append(fields, f)
-		}
-	}
-	return fields, nil
 }
 
 // read is the query-only database for one read.

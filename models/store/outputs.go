@@ -9,9 +9,6 @@ import (
 	"comfyfleet/models"
 )
 
-// insertBatch bounds the rows of one INSERT: 12 columns each, under the 32766 arguments of a statement.
-const insertBatch = 500
-
 // Outputs reads a job's outputs in their order.
 func (s *Store) Outputs(ctx context.Context, jobID string) ([]models.Output, error) {
 	out := []models.Output{}
@@ -45,7 +42,7 @@ func addAssets(tx *gorm.DB, job models.Job, assets []models.Asset, kind string, 
 		}
 		rows = append(rows, a)
 	}
-	return tx.CreateInBatches(&rows, insertBatch).Error
+	return assetsTable.insert(tx, rows...)
 }
 
 // addOutputs stores a job's outputs in the given order.
@@ -61,7 +58,7 @@ func addOutputs(tx *gorm.DB, job models.Job, outputs []models.Output, at time.Ti
 		}
 		rows = append(rows, o)
 	}
-	return tx.CreateInBatches(&rows, insertBatch).Error
+	return outputsTable.insert(tx, rows...)
 }
 
 // take reads the one row that q finds; noun names it in the CodeNotFound.

@@ -29,7 +29,7 @@ func (s *Store) RequeueAttempt(ctx context.Context, r models.Requeue) (models.Jo
 		if r.PID != 0 {
 			a.PID = r.PID
 		}
-		if err := tx.Save(&a).Error; err != nil {
+		if err := attemptsTable.save(tx, &a); err != nil {
 			return err
 		}
 		giveBack(&job, a, r)
