@@ -210,4 +210,10 @@ type Output struct {
 	// Temp marks previews that the graph did not ask to keep.
 	Temp      bool
 	CreatedAt time.Time
+	// Content is the bytes of an output of at most MaxSmallOutput bytes; nil when they are in the storage, under ID.
+	Content []byte
 }
+
+// MaxSmallOutput is the size in bytes up to which an output is kept with its job instead of as a file: a file takes as
+// much of a disk, and two syncs.
+const MaxSmallOutput = 4096

@@ -1,13 +1,16 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"comfyfleet/app/storage"
 	"comfyfleet/gpu"
 	"comfyfleet/models"
 )
@@ -56,8 +59,9 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 	return f, nil
 }
 
-// collectOne stores one output; sync brings it to the disk. After an error of either there is none.
-func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput) (made models.Output, sync func() error, err error) {
+// collectOne stores one output; sync brings it to the disk. After an error of either there is none. A small one is kept in
+// memory until the job's end while there is room bytes.
+func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput, room *atomic.Int64) (made models.Output, sync func() error, err error) {
 	made = models.Output{ID: s.NewID(), JobID: job.ID, TenantID: job.TenantID, NodeID: o.Node, CreatedAt: s.Now()}
 	var src io.ReadCloser
 	if o.File == nil {
@@ -78,17 +82,20 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 		made.Temp = o.File.Type == "temp"
 	}
 	defer src.Close()
-	w, err := s.Blobs.Create(ctx, made.ID)
-	if err != nil {
+	var blob storage.Blob
+	head := make([]byte, models.MaxSmallOutput+1)
+	n, err := io.ReadFull(src, head)
+	small := err == io.EOF || err == io.ErrUnexpectedEOF
+	switch {
+	case err != nil && !small:
 		return made, nil, err
-	}
-	defer w.Abort()
-	if _, err := io.Copy(w, src); err != nil {
-		return made, nil, err
-	}
-	blob, err := w.Place()
-	if err != nil {
-		return made, nil, err
+	case small && room.Add(-int64(n)) >= 0:
+		made.Content = head[:n:n]
+		blob, sync = storage.Describe(made.ID, made.Content), func() error { return nil }
+	default:
+		if blob, sync, err = s.storeFile(ctx, made.ID, io.MultiReader(bytes.NewReader(head[:n]), src)); err != nil {
+			return made, nil, err
+		}
 	}
 	made.Size, made.SHA256, made.ContentType = blob.Size, blob.SHA256, blob.ContentType
 	if o.File == nil {
@@ -96,7 +103,21 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 	} else {
 		made.Type = outputType(made.Filename, made.ContentType)
 	}
-	return made, w.Sync, nil
+	return made, sync, nil
+}
+
+// storeFile stores a file; sync brings it to the disk. After an error of either there is none.
+func (s *Service) storeFile(ctx context.Context, id string, src io.Reader) (blob storage.Blob, sync func() error, err error) {
+	w, err := s.Blobs.Create(ctx, id)
+	if err != nil {
+		return blob, nil, err
+	}
+	defer w.Abort()
+	if _, err := io.Copy(w, src); err != nil {
+		return blob, nil, err
+	}
+	blob, err = w.Place()
+	return blob, w.Sync, err
 }
 
 func (s *Service) collectIdle() time.Duration {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"comfyfleet/gpu"
@@ -20,6 +21,8 @@ const (
 	earlyLife = orphanAge / 2
 	// maxUnsynced is the size up to which a file's way to the disk may go on while its job's end is prepared.
 	maxUnsynced = 1 << 20
+	// maxSmall bounds the bytes of one attempt's small outputs that are kept in memory until its end, and then with its job.
+	maxSmall = 256 << 10
 	// discardLimit bounds the deletion of those that the end did not name.
 	discardLimit = 10 * time.Second
 )
@@ -60,9 +63,11 @@ func newEarlyOutput(stamp string) *earlyOutput {
 // earlyOutputs makes an empty collection for an attempt; discard ends it.
 func (s *Service) earlyOutputs(ctx context.Context, job models.Job, a models.Attempt) *earlyOutputs {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	room := &atomic.Int64{}
+	room.Store(maxSmall)
 	return &earlyOutputs{
 		store: func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
-			return s.collectOne(ctx, job, a, n)
+			return s.collectOne(ctx, job, a, n, room)
 		},
 		stamp:  func(f gpu.FileRef) string { return s.Fleet.OutputStamp(a.Worker, f) },
 		remove: s.deleteBlobs, now: s.Now, ctx: ctx, cancel: cancel,

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -274,9 +275,17 @@ func (s *Service) OpenOutput(ctx context.Context, tenantID, outputID string) (mo
 
 // OpenContent opens the bytes of an output that has been read.
 func (s *Service) OpenContent(ctx context.Context, out models.Output) (io.ReadSeekCloser, error) {
+	if out.Content != nil {
+		return content{bytes.NewReader(out.Content)}, nil
+	}
 	r, _, err := s.Blobs.Open(ctx, out.ID)
 	return r, err
 }
+
+// content is a small output.
+type content struct{ *bytes.Reader }
+
+func (content) Close() error { return nil }
 
 // OpenMedia opens an input medium's bytes.
 func (s *Service) OpenMedia(ctx context.Context, tenantID, assetID string) (models.Asset, io.ReadSeekCloser, error) {

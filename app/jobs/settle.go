@@ -74,9 +74,11 @@ func (s *Service) lastProgress(job models.Job) models.Progress {
 }
 
 func (s *Service) deleteBlobs(ctx context.Context, outputs []models.Output) {
-	ids := make([]string, len(outputs))
-	for i, o := range outputs {
-		ids[i] = o.ID
+	var ids []string
+	for _, o := range outputs {
+		if o.Content == nil {
+			ids = append(ids, o.ID)
+		}
 	}
 	if err := s.Blobs.Delete(ctx, ids...); err != nil {
 		s.Log.Warn("delete files that belong to no job", "error", err)

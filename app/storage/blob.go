@@ -1,7 +1,11 @@
 package storage
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
 
 	"comfyfleet/models"
 )
@@ -13,6 +17,15 @@ type Blob struct {
 	SHA256      string // hex
 	ContentType string // as sniffed from the first bytes
 }
+
+// Describe is what a blob with this content would be, without storing it.
+func Describe(id string, content []byte) Blob {
+	sum := sha256.Sum256(content)
+	return Blob{ID: id, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:]), ContentType: typeOf(content)}
+}
+
+// typeOf is what bytes are, by the first of them.
+func typeOf(head []byte) string { return mimetype.Detect(head[:min(len(head), sniffLimit)]).String() }
 
 // idLength is that of a UUID in its usual form: 8-4-4-4-12 hex digits.
 const idLength = 36

@@ -9,7 +9,6 @@ import (
 	"hash"
 	"syscall"
 
-	"github.com/gabriel-vasile/mimetype"
 	"gocloud.dev/blob"
 
 	"comfyfleet/models"
@@ -92,7 +91,7 @@ func (w *Writer) Place() (Blob, error) {
 		ID:          w.id,
 		Size:        w.size,
 		SHA256:      hex.EncodeToString(w.hash.Sum(nil)),
-		ContentType: mimetype.Detect(w.head).String(),
+		ContentType: typeOf(w.head),
 	}, nil
 }
 
