@@ -169,7 +169,7 @@ func (svc *service) joinEdges(ctx context.Context) error {
 		return err
 	}
 	err = api.Register(svc.server, api.Deps{
-		Keys: svc.keys, Jobs: svc.jobs, Follow: api.FollowJobs(svc.jobs), Blobs: api.StoreBlobs(svc.blobs),
+		Keys: svc.keys, Jobs: svc.jobs, Follow: api.FollowJobs(svc.jobs), FollowEnd: api.FollowJobEnds(svc.jobs), Blobs: api.StoreBlobs(svc.blobs),
 		Library: svc.store, Usage: svc.store, Fleet: svc.fleet, Signer: signer,
 		FreeDisk:    func() (uint64, bool) { return svc.blobs.Free(ctx) },
 		MinFreeDisk: uint64(s.MinFreeDisk), PublicURL: s.PublicURL, Version: version,

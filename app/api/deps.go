@@ -16,7 +16,10 @@ type Deps struct {
 	Keys server.Authenticator
 	Jobs Jobs
 	// Follow subscribes to a job; see FollowJobs.
-	Follow  func(jobID string) Follower
+	Follow func(jobID string) Follower
+	// FollowEnd is Follow for those who only wait for the job's end; see FollowJobEnds.
+	FollowEnd func(jobID string) Follower
+
 	Blobs   Blobs
 	Library Library
 	Usage   Usage
@@ -60,9 +63,19 @@ type Follower struct {
 // FollowJobs makes Deps.Follow of a service.
 func FollowJobs(s *jobs.Service) func(jobID string) Follower {
 	return func(jobID string) Follower {
-		f := s.Follow(jobID)
-		return Follower{Wake: f.Wake, Latest: f.Latest, Close: f.Close}
+		return wrapped(s.Follow(jobID))
 	}
+}
+
+// FollowJobEnds makes Deps.FollowEnd of a service.
+func FollowJobEnds(s *jobs.Service) func(jobID string) Follower {
+	return func(jobID string) Follower {
+		return wrapped(s.FollowEnd(jobID))
+	}
+}
+
+func wrapped(f *jobs.Follower) Follower {
+	return Follower{Wake: f.Wake, Latest: f.Latest, Close: f.Close}
 }
 
 // Blobs stores what comes with a request.

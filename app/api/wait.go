@@ -48,7 +48,7 @@ func (a *api) answerLater(c *fiber.Ctx, acc jobs.Accepted, wait time.Duration) e
 
 // whenFinal is the job when it has ended, or as it is when ctx ends or the server stops.
 func (a *api) whenFinal(ctx context.Context, acc jobs.Accepted) (jobs.View, error) {
-	f := a.Follow(acc.Job.ID)
+	f := a.FollowEnd(acc.Job.ID)
 	defer f.Close()
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
@@ -71,24 +71,16 @@ func (a *api) whenFinal(ctx context.Context, acc jobs.Accepted) (jobs.View, erro
 	}
 }
 
-// awaitNews waits until the job may have ended. Progress is no such news: it comes many times a second. It is false when
-// there is no time left to wait.
+// awaitNews waits until the job may have ended. It is false when there is no time left to wait.
 func (a *api) awaitNews(ctx context.Context, f Follower, tick <-chan time.Time) bool {
-	for {
-		if u, ok := f.Latest(); ok && u.State.Final() {
-			return true
-		}
-		select {
-		case <-f.Wake:
-			if _, ok := f.Latest(); !ok {
-				return true // it left this server's memory
-			}
-		case <-tick:
-			return true
-		case <-ctx.Done():
-			return false
-		case <-a.server.Stopping():
-			return false
-		}
+	select {
+	case <-f.Wake:
+		return true
+	case <-tick:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-a.server.Stopping():
+		return false
 	}
 }

@@ -87,7 +87,7 @@ func newWorld(t *testing.T, change ...func(c *server.Config, d *api.Deps)) *worl
 
 	c := server.Config{Log: log, Now: w.clock.now}
 	d := api.Deps{
-		Keys: auth.NewKeys(w.store, w.clock.now), Jobs: w.jobs, Follow: api.FollowJobs(w.jobs), Blobs: api.StoreBlobs(w.blobs),
+		Keys: auth.NewKeys(w.store, w.clock.now), Jobs: w.jobs, Follow: api.FollowJobs(w.jobs), FollowEnd: api.FollowJobEnds(w.jobs), Blobs: api.StoreBlobs(w.blobs),
 		Library: w.store, Usage: w.store, Fleet: w.fleet, Signer: w.signer, NewID: uuid.NewString, Version: "test",
 		FreeDisk: func() (uint64, bool) { return w.free, true }, MinFreeDisk: 1 << 20,
 	}

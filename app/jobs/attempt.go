@@ -49,12 +49,14 @@ func (s *Service) follow(ctx context.Context, job models.Job, a models.Attempt, 
 	defer o.early.discard()
 	task, err := s.task(job, a, read, resume)
 	if claim != nil {
-		owned := task.Fence
-		task.Fence = func(ctx context.Context) error {
+		task.Fence = func(context.Context) error {
 			if err := claim.wait(); err != nil {
 				return err
 			}
-			return owned(ctx) // who cancelled it since may have been too early to tell the fleet
+			if s.revoked(a) { // so soon that the fleet may not have known what to stop
+				return models.ErrFenced
+			}
+			return nil
 		}
 		for i, m := range task.Media { // a refused job must leave nothing on a worker that is not ours to clear
 			task.Media[i].Open = func(ctx context.Context) (io.ReadCloser, error) {

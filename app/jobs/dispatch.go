@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"comfyfleet/gpu"
@@ -24,6 +25,7 @@ const (
 type held struct {
 	attemptID string
 	job       models.QueuedJob
+	canceled  bool // its job was ended by somebody else
 }
 
 // Wake asks for a new plan, with a look at the queue.
@@ -241,7 +243,7 @@ func (s *Service) hold(a models.Attempt, j models.QueuedJob) bool {
 		return false
 	}
 	s.running.Add(1)
-	s.onWorker[a.Worker] = append(s.onWorker[a.Worker], held{a.ID, j})
+	s.onWorker[a.Worker] = append(s.onWorker[a.Worker], held{attemptID: a.ID, job: j})
 	return true
 }
 
@@ -250,6 +252,29 @@ func (s *Service) claimed(jobID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.claiming, jobID)
+}
+
+// revoke stops the attempt of a job that somebody else has ended. The engine may have it, or the fleet, or it is about to be
+// given to the fleet (revoked).
+func (s *Service) revoke(job models.Job) {
+	if job.PromptID == "" {
+		return
+	}
+	s.mu.Lock()
+	for i, h := range s.onWorker[job.Worker] {
+		if h.attemptID == job.PromptID {
+			s.onWorker[job.Worker][i].canceled = true
+		}
+	}
+	s.mu.Unlock()
+	s.Fleet.Stop(job.PromptID, models.CauseCanceled)
+}
+
+// revoked reports whether an attempt that holds its place must not be sent any more.
+func (s *Service) revoked(a models.Attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.onWorker[a.Worker], func(h held) bool { return h.attemptID == a.ID && h.canceled })
 }
 
 // release gives the attempt's place on its worker back.

@@ -18,7 +18,7 @@ func TestThePlannerKnowsWhichOfTwoPromptsWaits(t *testing.T) {
 	for name, executes := range map[string]string{"in the order of placement": "a1", "the other way round": "a2"} {
 		t.Run(name, func(t *testing.T) {
 			s := New(Config{Now: time.Now})
-			s.onWorker["sim0"] = []held{{"a1", models.QueuedJob{ID: "j1", Seq: 1}}, {"a2", models.QueuedJob{ID: "j2", Seq: 2}}}
+			s.onWorker["sim0"] = []held{{attemptID: "a1", job: models.QueuedJob{ID: "j1", Seq: 1}}, {attemptID: "a2", job: models.QueuedJob{ID: "j2", Seq: 2}}}
 			waits := map[string]string{"a1": "a2", "a2": "a1"}[executes]
 			in := s.planInput([]models.Worker{
 				{Name: "sim0", State: models.WorkerBusy, Executing: executes, Staged: waits},
@@ -53,7 +53,7 @@ func TestALostClaimGivesItsPlaceBack(t *testing.T) {
 func TestAPlacedJobIsNotPlacedAgainFromAnOldView(t *testing.T) {
 	s := New(Config{Now: time.Now})
 	j := models.QueuedJob{ID: "j1", Seq: 1}
-	s.onWorker["sim0"] = []held{{"a1", j}} // claimed since the queue was read
+	s.onWorker["sim0"] = []held{{attemptID: "a1", job: j}} // claimed since the queue was read
 	in := s.planInput([]models.Worker{{Name: "sim0", State: models.WorkerReady}, {Name: "sim1", State: models.WorkerReady}},
 		models.QueueView{Jobs: []models.QueuedJob{j}})
 	require.Empty(t, gpu.Plan(in).Place)

@@ -85,8 +85,10 @@ func (h *hub) wake(jobID string, t *topic) {
 	t.known = true
 	t.update.Version++
 	t.update.At = h.now()
-	for _, wake := range t.followers {
-		signal(wake)
+	for f, wake := range t.followers {
+		if !f.endOnly || t.update.State.Final() {
+			signal(wake)
+		}
 	}
 	h.drop(jobID, t)
 }
@@ -158,9 +160,9 @@ func (h *hub) live(job *models.Job) {
 	job.Phase = u.Phase
 }
 
-func (h *hub) follow(jobID string) *Follower {
+func (h *hub) follow(jobID string, endOnly bool) *Follower {
 	wake := make(chan struct{}, 1)
-	f := &Follower{Wake: wake, hub: h, jobID: jobID}
+	f := &Follower{Wake: wake, hub: h, jobID: jobID, endOnly: endOnly}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.topic(jobID).followers[f] = wake
@@ -229,8 +231,9 @@ func signal(wake chan struct{}) {
 type Follower struct {
 	Wake <-chan struct{}
 
-	hub   *hub
-	jobID string
+	hub     *hub
+	jobID   string
+	endOnly bool
 }
 
 // Update is the newest of what a followed job has.

@@ -21,7 +21,7 @@ func woken(f *Follower) bool {
 
 func TestFollowersSeeTheNewestUpdateOnce(t *testing.T) {
 	h := newHub(time.Now)
-	f := h.follow("j")
+	f := h.follow("j", false)
 	defer f.Close()
 	_, ok := f.Latest()
 	require.False(t, ok, "nothing is known of a job that does not run here")
@@ -41,7 +41,7 @@ func TestFollowersSeeTheNewestUpdateOnce(t *testing.T) {
 
 func TestOlderCommitsDoNotOverwriteNewerOnes(t *testing.T) {
 	h := newHub(time.Now)
-	f := h.follow("j")
+	f := h.follow("j", false)
 	defer f.Close()
 	h.publishJob(models.Job{ID: "j", State: models.JobSucceeded, Revision: 5})
 	h.publishJob(models.Job{ID: "j", State: models.JobRunning, Revision: 4})
@@ -52,7 +52,7 @@ func TestOlderCommitsDoNotOverwriteNewerOnes(t *testing.T) {
 
 func TestTopicsAreForgotten(t *testing.T) {
 	h := newHub(time.Now)
-	f, g := h.follow("j"), h.follow("j")
+	f, g := h.follow("j", false), h.follow("j", false)
 	h.begin(models.Job{ID: "j"}, "a")
 	f.Close()
 	f.Close()
@@ -100,7 +100,7 @@ func TestLiveProgressNeverGoesBack(t *testing.T) {
 
 func TestAStepThatIsSaidTwiceWakesOnce(t *testing.T) {
 	h := newHub(time.Now)
-	f := h.follow("j")
+	f := h.follow("j", false)
 	defer f.Close()
 	h.begin(models.Job{ID: "j", State: models.JobRunning}, "a")
 	require.True(t, woken(f))
@@ -115,7 +115,7 @@ func TestAStepThatIsSaidTwiceWakesOnce(t *testing.T) {
 
 func TestAPercentageIsShownWhenItIsStored(t *testing.T) {
 	h := newHub(time.Now)
-	f := h.follow("j")
+	f := h.follow("j", false)
 	defer f.Close()
 	h.begin(models.Job{ID: "j", State: models.JobRunning, Progress: models.Progress{Percent: 20}}, "a")
 	require.True(t, woken(f))
@@ -133,4 +133,18 @@ func TestAPercentageIsShownWhenItIsStored(t *testing.T) {
 	require.False(t, woken(f), "an older attempt's word comes late")
 	u, _ = f.Latest()
 	require.Equal(t, models.Progress{Percent: 30, Value: 3}, u.Progress)
+}
+
+func TestWhoWaitsForTheEndIsWokenByItAlone(t *testing.T) {
+	h := newHub(time.Now)
+	f := h.follow("j", true)
+	defer f.Close()
+	h.begin(models.Job{ID: "j", State: models.JobRunning, Revision: 3}, "a")
+	h.publish("j", func(u *Update) { u.Progress.Percent = 9 })
+	require.False(t, woken(f))
+	h.publishEnd(models.Job{ID: "j", State: models.JobCanceled, Revision: 4}, nil)
+	require.True(t, woken(f))
+	u, ok := f.Latest()
+	require.True(t, ok)
+	require.Equal(t, models.JobCanceled, u.Ended.State)
 }

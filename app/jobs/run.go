@@ -108,9 +108,7 @@ func (s *Service) expire(ctx context.Context) error {
 			return err
 		}
 		for _, job := range expired {
-			if job.PromptID != "" {
-				s.Fleet.Stop(job.PromptID, models.CauseCanceled)
-			}
+			s.revoke(job)
 			s.ended(job, nil)
 		}
 		if len(expired) < expireBatch {

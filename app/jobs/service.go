@@ -197,9 +197,7 @@ func (s *Service) Cancel(ctx context.Context, tenantID, id, by string) (job mode
 		return job, changed, err
 	}
 	s.Log.Info("job cancelled", "job", job.ID, "tenant", job.TenantID, "by", by)
-	if job.PromptID != "" {
-		s.Fleet.Stop(job.PromptID, models.CauseCanceled)
-	}
+	s.revoke(job)
 	s.ended(job, nil)
 	return job, true, nil
 }
@@ -325,7 +323,10 @@ func (s *Service) Events(ctx context.Context, tenantID, id string, after int64, 
 }
 
 // Follow subscribes to one job. The caller checks with Job that it may. Close the follower when done.
-func (s *Service) Follow(id string) *Follower { return s.hub.follow(id) }
+func (s *Service) Follow(id string) *Follower { return s.hub.follow(id, false) }
+
+// FollowEnd is Follow for one who is to be woken by the job's end alone.
+func (s *Service) FollowEnd(id string) *Follower { return s.hub.follow(id, true) }
 
 // FollowAll subscribes to a digest of all jobs: its wake channel fires, at most every 250 ms, when any job changed.
 func (s *Service) FollowAll() *Follower { return s.hub.followAll() }

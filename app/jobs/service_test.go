@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -477,13 +478,13 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 			w := newWorld(t, nil)
 			w.fleet.run = func(_ context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
 				ref := &gpu.FileRef{Filename: "a.png", Subfolder: task.AttemptID, Type: "output"}
-				w.fleet.give("a.png", "the result")
+				w.fleet.give("a.png", big("the result"))
 				o.Made([]gpu.NodeOutput{{Node: "2", Key: "images", File: ref}})
 				require.Eventually(t, func() bool { return len(w.files()) == 2 }, 10*time.Second, time.Millisecond, "beside the medium")
 				if !success {
 					return gpu.Outcome{Started: true, Cause: models.CauseException, Detail: "no"}
 				}
-				w.fleet.give("a.png", "something else") // what was stored is not read again
+				w.fleet.give("a.png", big("something else")) // what was stored is not read again
 				return gpu.Outcome{Started: true, Outputs: []gpu.NodeOutput{{Node: "2", Key: "images", File: ref}}}
 			}
 			w.dispatch()
@@ -503,9 +504,67 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 			defer r.Close()
 			b, err := io.ReadAll(r)
 			require.NoError(t, err)
-			require.Equal(t, "the result", string(b))
+			require.Equal(t, big("the result"), string(b))
 		})
 	}
+}
+
+// big makes a content that is no small output.
+func big(content string) string { return content + strings.Repeat(".", models.MaxSmallOutput) }
+
+func TestSmallOutputsAreKeptWithTheirJob(t *testing.T) {
+	contents := map[string]string{"empty": "", "short": "a", "longest": strings.Repeat("b", models.MaxSmallOutput), "file": strings.Repeat("c", models.MaxSmallOutput+1)}
+	w := newWorld(t, nil)
+	w.fleet.run = func(_ context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+		var made []gpu.NodeOutput
+		for name, content := range contents {
+			w.fleet.give(name, content)
+			made = append(made, gpu.NodeOutput{Node: "2", Key: "images", File: &gpu.FileRef{Filename: name, Subfolder: task.AttemptID, Type: "output"}})
+		}
+		o.Made(made[:2])
+		return gpu.Outcome{Started: true, Outputs: append(made, gpu.NodeOutput{Node: "3", Key: "text", Text: "hello", IsText: true})}
+	}
+	w.dispatch()
+	acc, err := w.Submit(t.Context(), w.submission())
+	require.NoError(t, err)
+	v := w.until(acc.Job.ID, models.JobSucceeded)
+	require.Len(t, w.files(), 2, "the medium and the one that is not small")
+	outs, err := w.Outputs(t.Context(), w.tenant.ID, v.ID)
+	require.NoError(t, err)
+	require.Len(t, outs, 5)
+	contents["text_output_3.txt"] = "hello"
+	for _, o := range outs {
+		_, r, err := w.OpenOutput(t.Context(), w.tenant.ID, o.ID)
+		require.NoError(t, err)
+		b, err := io.ReadAll(r)
+		require.NoError(t, err)
+		name := strings.TrimPrefix(o.Filename, v.ID[:8]+"_")
+		require.Equal(t, contents[name], string(b), name)
+		require.EqualValues(t, len(b), o.Size)
+		require.Equal(t, fmt.Sprintf("%x", sha256.Sum256(b)), o.SHA256)
+		require.Contains(t, o.ContentType, "text/plain")
+		end, err := r.Seek(0, io.SeekEnd)
+		require.NoError(t, err)
+		require.Equal(t, o.Size, end)
+		require.NoError(t, r.Close())
+	}
+}
+
+func TestManySmallOutputsGoToFilesAfterAWhile(t *testing.T) {
+	w := newWorld(t, nil)
+	const many = 100
+	w.fleet.run = func(_ context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
+		out := gpu.Outcome{Started: true}
+		for range many {
+			out.Outputs = append(out.Outputs, gpu.NodeOutput{Node: "3", Key: "text", Text: strings.Repeat("x", models.MaxSmallOutput), IsText: true})
+		}
+		return out
+	}
+	w.dispatch()
+	acc, err := w.Submit(t.Context(), w.submission())
+	require.NoError(t, err)
+	w.until(acc.Job.ID, models.JobSucceeded)
+	require.Len(t, w.files(), 1+many-256<<10/models.MaxSmallOutput)
 }
 
 // refusingDisk is a store whose disk refuses the outputs of the first jobs that are about to end.
@@ -524,7 +583,7 @@ func (s *refusingDisk) FinishAttempt(ctx context.Context, f models.Finish) (mode
 func TestAJobWhoseOutputsTheDiskRefusesRunsAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	w.fleet.run = func(ctx context.Context, task gpu.Task, o gpu.Observer) gpu.Outcome {
-		w.fleet.give(task.JobID[:8]+"_out_00001_.png", "x")
+		w.fleet.give(task.JobID[:8]+"_out_00001_.png", big("x"))
 		return succeed(ctx, task, o)
 	}
 	disk := &refusingDisk{Store: w.store}
@@ -541,7 +600,7 @@ func TestAJobWhoseOutputsTheDiskRefusesRunsAgain(t *testing.T) {
 	require.Equal(t, models.CauseOutputs, attempts[0].Cause)
 	require.Equal(t, "output of node 2: no space left", attempts[0].Detail)
 	require.NotNil(t, attempts[0].StartedAt)
-	require.Len(t, w.files(), 3, "the medium and the two outputs of the second")
+	require.Len(t, w.files(), 2, "the medium and the picture of the second")
 }
 
 func TestALostAttemptRunsAgainAndProgressNeverGoesBack(t *testing.T) {

@@ -250,3 +250,12 @@ func TestManyWritersAtOnce(t *testing.T) {
 	}
 	assert.Len(t, files(t, dir), n)
 }
+
+func TestDescribeSaysWhatABlobWouldBe(t *testing.T) {
+	s, dir := open(t)
+	for _, content := range [][]byte{nil, []byte("plain words"), append([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), bytes.Repeat([]byte{7}, 5000)...)} {
+		id := uuid.NewString()
+		assert.Equal(t, put(t, s, id, content), storage.Describe(id, content))
+	}
+	assert.Len(t, files(t, dir), 3)
+}

@@ -22,7 +22,7 @@ const insertBatch = 500
 var (
 	jobsTable     = tableOf[models.Job]()
 	payloadsTable = tableOf[payloadRow]()
-	attemptsTable = tableOf[models.Attempt]()
+	attemptsTable = tableOf[models.Attempt]("job_id", "tenant_id", "number", "worker", "placed_because", "created_at")
 	eventsTable   = tableOf[eventRow]()
 	assetsTable   = tableOf[models.Asset]()
 	outputsTable  = tableOf[models.Output]()
@@ -33,11 +33,14 @@ type table[T any] struct {
 	fields []*schema.Field
 	key    *schema.Field   // the primary key; nil when it has several columns
 	given  []*schema.Field // all but a key that the database numbers
+	saved  []*schema.Field // what may change
 
 	insertInto, values, selectFrom, update string
 }
 
-func tableOf[T any]() *table[T] {
+// tableOf makes the statements for a model. fixed are columns that never change: to write one again would write its indexes
+// again.
+func tableOf[T any](fixed ...string) *table[T] {
 	model, err := schema.Parse(new(T), &sync.Map{}, naming())
 	if err != nil {
 		panic(fmt.Sprintf("model %T: %v", *new(T), err))
@@ -51,6 +54,9 @@ func tableOf[T any]() *table[T] {
 		if !f.AutoIncrement {
 			t.given = append(t.given, f)
 		}
+		if !f.PrimaryKey && !slices.Contains(fixed, f.DBName) {
+			t.saved = append(t.saved, f)
+		}
 	}
 	names := func(fields []*schema.Field, after string) string {
 		quoted := make([]string, len(fields))
@@ -63,7 +69,7 @@ func tableOf[T any]() *table[T] {
 	t.values = "(" + strings.Repeat("?, ", len(t.given)-1) + "?)"
 	t.selectFrom = fmt.Sprintf("SELECT %s FROM %q WHERE ", names(t.fields, ""), model.Table)
 	if t.key != nil {
-		t.update = fmt.Sprintf("UPDATE %q SET %s WHERE %q = ?", model.Table, names(t.fields, " = ?"), t.key.DBName)
+		t.update = fmt.Sprintf("UPDATE %q SET %s WHERE %q = ?", model.Table, names(t.saved, " = ?"), t.key.DBName)
 	}
 	return t
 }
@@ -94,7 +100,7 @@ func (t *table[T]) insertNumbered(tx *gorm.DB, row *T) error {
 
 // save stores a changed row.
 func (t *table[T]) save(tx *gorm.DB, row *T) error {
-	args := valuesOf(make([]any, 0, len(t.fields)+1), t.fields, row)
+	args := valuesOf(make([]any, 0, len(t.saved)+1), t.saved, row)
 	return tx.Exec(t.update, valuesOf(args, []*schema.Field{t.key}, row)...).Error
 }
 

@@ -22,7 +22,7 @@ var endTests = map[string]func(*testing.T, *bench){
 			PID: 4, LoadMS: 100, ExecMS: 200, CollectMS: 30, NodeTimes: `[]`,
 			Outputs: []models.Output{
 				{ID: "o2", NodeID: "9", Filename: "b.png", Type: "image", ContentType: "image/png", Size: 10, SHA256: "b"},
-				{ID: "o1", NodeID: "9", Filename: "a.txt", Type: "text", ContentType: "text/plain", Size: 5, SHA256: "a", Temp: true}},
+				{ID: "o1", NodeID: "9", Filename: "a.txt", Type: "text", ContentType: "text/plain", Size: 5, SHA256: "a", Temp: true, Content: []byte("hello")}},
 			Assets: []models.Asset{{ID: "o1", Size: 5, SHA256: "a"}, {ID: "o2", Size: 10, SHA256: "b"}}}
 		got, err := b.FinishAttempt(t.Context(), f)
 		require.NoError(t, err)
@@ -46,6 +46,7 @@ var endTests = map[string]func(*testing.T, *bench){
 		want := f.Outputs[1]
 		want.JobID, want.TenantID, want.Index, want.CreatedAt = job.ID, b.tenant, 1, at
 		require.Equal(t, want, outputs[1])
+		require.Nil(t, outputs[0].Content, "it is in the storage")
 		one, err := b.Output(t.Context(), "o2")
 		require.NoError(t, err)
 		require.Equal(t, outputs[0], one)
