@@ -58,9 +58,23 @@ func newCustomers(t *testing.T, s *testServer, load storm) *customers {
 	return c
 }
 
+// stormFile is the size of the file that every job of a storm makes beside its picture, which is small enough to be no file.
+const stormFile = 20_000
+
+// job is the body of job i.
+func (c *customers) job(i int) map[string]any {
+	var graph map[string]any
+	if err := json.Unmarshal(stepsGraph(c.load.steps+i%(c.load.steps+1), c.load.delay, i), &graph); err != nil {
+		panic(err) // it is ours
+	}
+	graph["4"] = map[string]any{"class_type": "SimOutput",
+		"inputs": map[string]any{"kind": "files", "count": 1, "bytes": stormFile, "filename_prefix": "file", "seed": i}}
+	return map[string]any{"workflow": graph}
+}
+
 // submit sends job i until the server answers. An error is an answer that is none of a dying server's.
 func (c *customers) submit(ctx context.Context, i int) (id string, err error) {
-	body, err := json.Marshal(steps(c.load.steps+i%(c.load.steps+1), c.load.delay, i))
+	body, err := json.Marshal(c.job(i))
 	if err != nil {
 		return "", err
 	}

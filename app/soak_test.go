@@ -82,8 +82,12 @@ func TestNoKillLosesAJobOrRunsItAgain(t *testing.T) {
 
 	for _, id := range ids {
 		job := s.completed(id)
-		require.Len(t, job.Outputs, 1)
-		require.Positive(t, s.download(job.Outputs[0].URL))
+		require.Len(t, job.Outputs, 2)
+		sizes := []int64{s.download(job.Outputs[0].URL), s.download(job.Outputs[1].URL)}
+		slices.Sort(sizes)
+		require.Positive(t, sizes[0])
+		require.Less(t, sizes[0], int64(models.MaxSmallOutput))
+		require.EqualValues(t, stormFile, sizes[1])
 	}
 	require.ElementsMatch(t, ids, s.all(), "accepted jobs and no others")
 	s.stop()
