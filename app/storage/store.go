@@ -111,13 +111,21 @@ func (s *Store) Free(ctx context.Context) (bytes uint64, ok bool) {
 	return usage.Free, true
 }
 
-// IDs calls fn with the id of every blob that was last written before older, until fn fails. fn may delete the blob.
+// relist is how often a shard is listed again in which a file was renamed or deleted meanwhile: the local driver gives up then.
+const relist = 10
+
+// IDs calls fn with the id of every blob that was last written before older, of some twice, until fn fails. fn may delete the
+// blob.
 // On its way it removes what crashes left half written and is as old. The caller chooses older so far back that no
 // writer can still be at work on it, and that what was committed had the time to reach the database.
 func (s *Store) IDs(ctx context.Context, older time.Time, fn func(id string) error) error {
 	// One shard at a time: a local listing walks what its prefix selects again for every page.
 	for n := range shards {
-		if err := s.shardIDs(ctx, shardName(n)+"/", older, fn); err != nil {
+		err := s.shardIDs(ctx, shardName(n)+"/", older, fn)
+		for again := 0; again < relist && gcerrors.Code(err) == gcerrors.NotFound; again++ {
+			err = s.shardIDs(ctx, shardName(n)+"/", older, fn)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -259,3 +259,35 @@ func TestDescribeSaysWhatABlobWouldBe(t *testing.T) {
 	}
 	assert.Len(t, files(t, dir), 3)
 }
+
+func TestIDsGoesOnWhileFilesAreRenamed(t *testing.T) {
+	s, _ := open(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			id := "ab" + uuid.NewString()[2:] // all in one shard
+			w, err := s.Create(t.Context(), id)
+			if err == nil {
+				_, err = w.Commit()
+			}
+			if err == nil {
+				err = s.Delete(t.Context(), id)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 200 {
+		assert.NoError(t, s.IDs(t.Context(), time.Now().Add(-time.Hour), func(string) error { return nil }))
+	}
+	close(stop)
+	<-stopped
+}
