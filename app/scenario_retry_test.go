@@ -68,7 +68,7 @@ const replayedHeader = "Idempotency-Replayed"
 
 func TestAHundredTwinsMakeOneJob(t *testing.T) {
 	s := startServer(t, "COMFYFLEET_WORKERS=sim:1")
-	kinds, bodies := [2]string{"application/json"}, [2][]byte{still(t, 1)}
+	kinds, bodies := [2]string{"application/json"}, [2][]byte{still(t, 2000)}
 	kinds[1], bodies[1] = form(t, map[string]string{"workflow": string(stillGraph(2000))}, "in.png")
 	answers := make([]answer, 100)
 	var twins sync.WaitGroup

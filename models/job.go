@@ -173,7 +173,7 @@ type MediaRef struct {
 	ContentType string
 }
 
-// Asset is a stored blob: an input medium or an output.
+// Asset is an input medium or an output. Its bytes are a blob in the storage, but for a small output.
 type Asset struct {
 	ID       string `gorm:"primaryKey"`
 	TenantID string

@@ -58,7 +58,7 @@ type Finish struct {
 	Outputs    []Output
 	Assets     []Asset
 	// Durable returns when the bytes of the outputs are on the disk, with an error when they cannot be, or ctx's when it
-	// ends before. nil when they are there. The end is not committed before that.
+	// ends before. nil when they are there. The end is not committed before that: it is ErrNotDurable when that takes long.
 	Durable func(ctx context.Context) error
 	// Progress is the final snapshot; on success Percent is 100 and NodesDone is NodesTotal.
 	Progress  Progress

@@ -19,7 +19,7 @@ import (
 // is shorter.
 const collectIdle = 60 * time.Second
 
-// collect stores what the prompt made and says how the job is to finish. Nothing is held in memory as a whole; after an
+// collect stores what the prompt made and says how the job is to finish. Only small outputs are held in memory; after an
 // error nothing is left in storage.
 func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (models.Finish, error) {
 	job, a, began := o.job, o.attempt, s.Now()
@@ -83,17 +83,15 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 	}
 	defer src.Close()
 	var blob storage.Blob
-	head := make([]byte, models.MaxSmallOutput+1)
-	n, err := io.ReadFull(src, head)
-	small := err == io.EOF || err == io.ErrUnexpectedEOF
+	head, err := io.ReadAll(io.LimitReader(src, models.MaxSmallOutput+1))
 	switch {
-	case err != nil && !small:
+	case err != nil:
 		return made, nil, err
-	case small && room.Add(-int64(n)) >= 0:
-		made.Content = head[:n:n]
+	case len(head) <= models.MaxSmallOutput && room.Add(-int64(len(head)+smallOverhead)) >= 0:
+		made.Content = append(make([]byte, 0, len(head)), head...) // no bigger than it must be, and not nil
 		blob, sync = storage.Describe(made.ID, made.Content), func() error { return nil }
 	default:
-		if blob, sync, err = s.storeFile(ctx, made.ID, io.MultiReader(bytes.NewReader(head[:n]), src)); err != nil {
+		if blob, sync, err = s.storeFile(ctx, made.ID, io.MultiReader(bytes.NewReader(head), src)); err != nil {
 			return made, nil, err
 		}
 	}

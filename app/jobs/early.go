@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,10 +20,14 @@ const (
 	earlyAtOnce = 2
 	// earlyLife is how long a stored file may wait for its job's end: what belongs to no job is swept after orphanAge.
 	earlyLife = orphanAge / 2
-	// maxUnsynced is the size up to which a file's way to the disk may go on while its job's end is prepared.
+	// maxUnsynced is the size up to which a file's way to the disk may go on while its job's end is prepared, and
+	// syncsAtOnce how many may be on it beside those that are stored early.
 	maxUnsynced = 1 << 20
-	// maxSmall bounds the bytes of one attempt's small outputs that are kept in memory until its end, and then with its job.
-	maxSmall = 256 << 10
+	syncsAtOnce = 8
+	// maxSmall bounds the bytes of one attempt's small outputs that are kept in memory until its end, and then with its job;
+	// each counts smallOverhead more.
+	maxSmall      = 256 << 10
+	smallOverhead = 512
 	// discardLimit bounds the deletion of those that the end did not name.
 	discardLimit = 10 * time.Second
 )
@@ -37,6 +42,7 @@ type earlyOutputs struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	places chan struct{}
+	syncs  chan struct{}
 	tasks  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -71,7 +77,7 @@ func (s *Service) earlyOutputs(ctx context.Context, job models.Job, a models.Att
 		},
 		stamp:  func(f gpu.FileRef) string { return s.Fleet.OutputStamp(a.Worker, f) },
 		remove: s.deleteBlobs, now: s.Now, ctx: ctx, cancel: cancel,
-		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{},
+		places: make(chan struct{}, earlyAtOnce), syncs: make(chan struct{}, syncsAtOnce), files: map[gpu.FileRef]*earlyOutput{},
 	}
 }
 
@@ -120,8 +126,8 @@ func (e *earlyOutputs) sync(f *earlyOutput, sync func() error) {
 }
 
 // take stores an output of the job, or answers the one that is stored already and has not changed since. One that could
-// not be stored then is tried again, but when its worker was silent until now: nobody waits for it twice. A small one may
-// still be on its way to the disk (onDisk).
+// not be stored then is tried again, but when its worker was silent until now: nobody waits for it twice. One of at most
+// maxUnsynced may still be on its way to the disk (onDisk).
 func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (*earlyOutput, error) {
 	f := e.forget(n.File)
 	if f == nil {
@@ -151,7 +157,19 @@ func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (*earlyOutput
 func (e *earlyOutputs) storeNow(ctx context.Context, n gpu.NodeOutput) (*earlyOutput, error) {
 	f := newEarlyOutput("")
 	sync := e.place(ctx, f, n)
-	e.tasks.Go(func() { e.sync(f, sync) })
+	if f.err != nil || f.output.Content != nil {
+		e.sync(f, sync) // there is nothing to wait for
+		return f, f.settled()
+	}
+	select {
+	case e.syncs <- struct{}{}:
+		e.tasks.Go(func() {
+			defer func() { <-e.syncs }()
+			e.sync(f, sync)
+		})
+	default:
+		e.sync(f, sync) // enough are under way
+	}
 	return f, f.settled()
 }
 
@@ -168,17 +186,27 @@ func (f *earlyOutput) settled() error {
 	}
 }
 
-// onDisk makes models.Finish.Durable of a job's outputs, nil when it has none.
+// onDisk makes models.Finish.Durable of a job's outputs, nil when all are there.
 func onDisk(outputs []*earlyOutput) func(ctx context.Context) error {
-	if len(outputs) == 0 {
+	there := func(f *earlyOutput) bool {
+		select {
+		case <-f.durable:
+			return true
+		default:
+			return false
+		}
+	}
+	if !slices.ContainsFunc(outputs, func(f *earlyOutput) bool { return !there(f) || f.lost != nil }) {
 		return nil
 	}
 	return func(ctx context.Context) error {
 		for _, f := range outputs {
-			select {
-			case <-f.durable:
-			case <-ctx.Done():
-				return ctx.Err()
+			if !there(f) {
+				select {
+				case <-f.durable:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			if f.lost != nil {
 				return lostError{node: f.output.NodeID, err: f.lost}

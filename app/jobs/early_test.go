@@ -48,7 +48,7 @@ func (s *shelf) early(t *testing.T) *earlyOutputs {
 	s.now = time.Now()
 	ctx, cancel := context.WithCancel(t.Context())
 	return &earlyOutputs{store: s.store, remove: s.remove, stamp: func(gpu.FileRef) string { return fmt.Sprint(s.written) }, now: func() time.Time { return s.now }, ctx: ctx, cancel: cancel,
-		places: make(chan struct{}, earlyAtOnce), files: map[gpu.FileRef]*earlyOutput{}}
+		places: make(chan struct{}, earlyAtOnce), syncs: make(chan struct{}, syncsAtOnce), files: map[gpu.FileRef]*earlyOutput{}}
 }
 
 func made(name, kind string) gpu.NodeOutput {
@@ -178,7 +178,8 @@ func TestAnOutputThatTheDiskRefusesIsStoredAgainOrFailsItsJob(t *testing.T) {
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err, "it was known in time")
 	require.Equal(t, "a#2", out.output.ID)
-	require.NoError(t, onDisk([]*earlyOutput{out})(t.Context()))
+	<-out.durable
+	require.Nil(t, onDisk([]*earlyOutput{out}), "there is nothing to wait for")
 
 	s.lose = errors.New("disk full")
 	out, err = e.take(t.Context(), made("b", "output"))
@@ -205,8 +206,9 @@ func TestTheEndWaitsForTheDiskNoLongerThanItIsTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, onDisk([]*earlyOutput{out})(ctx), context.DeadlineExceeded)
+	wait := onDisk([]*earlyOutput{out})
 	close(release)
-	require.NoError(t, onDisk([]*earlyOutput{out})(t.Context()))
+	require.NoError(t, wait(t.Context()))
 	e.discard()
 }
 
@@ -215,5 +217,58 @@ func TestABigOutputIsOnTheDiskWhenItIsTaken(t *testing.T) {
 	e := s.early(t)
 	_, err := e.take(t.Context(), made("a", "output"))
 	require.ErrorContains(t, err, "disk full")
+	e.discard()
+}
+
+func TestWhoWaitsForASlowDiskIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit time.Duration
+		told  int
+	}{"quick": {time.Minute, 0}, "slow": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			told, tries := 0, 0
+			lost := errors.New("disk full")
+			err := patiently(t.Context(), c.limit, func(ctx context.Context) error {
+				if tries++; c.limit == 0 && tries == 1 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return lost
+			}, func() { told++ })
+			require.ErrorIs(t, err, lost)
+			require.Equal(t, c.told, told)
+		})
+	}
+}
+
+func TestOnlySoManyOutputsAreOnTheirWayToTheDisk(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	release := make(chan struct{})
+	store := e.store
+	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
+		out, _, err := store(ctx, n)
+		return out, func() error { <-release; return nil }, err
+	}
+	var way []*earlyOutput
+	for i := range syncsAtOnce {
+		out, err := e.take(t.Context(), made(fmt.Sprint(i), "output"))
+		require.NoError(t, err)
+		way = append(way, out)
+	}
+	before := e.store
+	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
+		out, _, err := before(ctx, n)
+		return out, func() error { time.Sleep(time.Millisecond); return nil }, err // longer than the way back from take
+	}
+	out, err := e.take(t.Context(), made("last", "output"))
+	require.NoError(t, err)
+	select {
+	case <-out.durable:
+	default:
+		t.Error("its way to the disk goes on beside all the others")
+	}
+	close(release)
+	require.NoError(t, onDisk(way)(t.Context()))
 	e.discard()
 }

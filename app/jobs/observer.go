@@ -101,6 +101,7 @@ func (o *observer) finishWith(f *models.Finish) {
 func (o *observer) flush(ctx context.Context) {
 	o.cancel(o.staged)
 	if o.cancel(o.started) || o.withEnd {
+		o.withEnd = false
 		o.commit(ctx, o.started.write)
 	}
 	o.writes.Wait()

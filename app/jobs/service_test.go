@@ -564,7 +564,7 @@ func TestManySmallOutputsGoToFilesAfterAWhile(t *testing.T) {
 	acc, err := w.Submit(t.Context(), w.submission())
 	require.NoError(t, err)
 	w.until(acc.Job.ID, models.JobSucceeded)
-	require.Len(t, w.files(), 1+many-256<<10/models.MaxSmallOutput)
+	require.Len(t, w.files(), 1+many-256<<10/(models.MaxSmallOutput+512))
 }
 
 // refusingDisk is a store whose disk refuses the outputs of the first jobs that are about to end.
@@ -574,7 +574,7 @@ type refusingDisk struct {
 }
 
 func (s *refusingDisk) FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
-	if f.Durable != nil && s.refuse.Add(-1) >= 0 {
+	if f.Job == models.JobSucceeded && s.refuse.Add(-1) >= 0 {
 		f.Durable = func(context.Context) error { return jobs.Lost("2", errors.New("no space left")) }
 	}
 	return s.Store.FinishAttempt(ctx, f)

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"time"
 
 	"comfyfleet/gpu"
 	"comfyfleet/models"
@@ -18,6 +19,9 @@ func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsa
 		if err == nil {
 			o.finishWith(&f)
 			err = s.finish(ctx, job, f)
+			if errors.Is(err, models.ErrNotDurable) {
+				err = s.finishLater(ctx, o, f)
+			}
 			lost := lostError{}
 			if !errors.As(err, &lost) {
 				return err
@@ -47,6 +51,35 @@ func (s *Service) settle(ctx context.Context, o *observer, out gpu.Outcome, unsa
 	return nil
 }
 
+// finishLater commits a final state whose outputs are not on the disk yet. When that takes long it is told meanwhile that
+// the job has begun: nothing may expire it as if it were waiting.
+func (s *Service) finishLater(ctx context.Context, o *observer, f models.Finish) error {
+	began := s.Now()
+	err := patiently(ctx, startAfter, f.Durable, func() {
+		o.flush(ctx)
+		f.StartedAt = nil
+	})
+	if err != nil {
+		s.deleteBlobs(ctx, f.Outputs)
+		return err
+	}
+	f.Durable = nil
+	f.CollectMS += s.Now().Sub(began).Milliseconds()
+	return s.finish(ctx, o.job, f)
+}
+
+// patiently waits for something, and calls slow once when that takes longer than limit.
+func patiently(ctx context.Context, limit time.Duration, wait func(context.Context) error, slow func()) error {
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := wait(short)
+	if err == nil || !errors.Is(err, short.Err()) {
+		return err
+	}
+	slow()
+	return wait(ctx)
+}
+
 // finish commits a final state. The blobs of outputs that nobody will own are deleted.
 func (s *Service) finish(ctx context.Context, job models.Job, f models.Finish) error {
 	f.At = s.Now()
@@ -54,6 +87,9 @@ func (s *Service) finish(ctx context.Context, job models.Job, f models.Finish) e
 		f.Progress = s.lastProgress(job)
 	}
 	done, err := s.Store.FinishAttempt(ctx, f)
+	if errors.Is(err, models.ErrNotDurable) {
+		return err // nothing is lost
+	}
 	if err != nil {
 		s.deleteBlobs(ctx, f.Outputs)
 		return err

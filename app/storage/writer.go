@@ -30,7 +30,7 @@ type Writer struct {
 	done   bool
 }
 
-// Create begins the blob id, a lower-case UUID. Nothing is visible until Commit; the end of ctx before that is an abort.
+// Create begins the blob id, a lower-case UUID. Nothing is visible until Commit or Place; the end of ctx before that is an abort.
 func (s *Store) Create(ctx context.Context, id string) (*Writer, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("create blob: %q is no lower-case UUID", id)

@@ -14,35 +14,21 @@ import (
 // durableWait bounds how long a transaction waits for the bytes of its outputs; who comes meanwhile waits with it.
 const durableWait = 10 * time.Millisecond
 
-// errNotDurable takes back an end whose outputs are not on the disk yet.
-var errNotDurable = errors.New("the outputs are not on the disk yet")
-
 // FinishAttempt ends an attempt and its job with it: job, attempt, outputs, assets, last event, usage and webhook
-// delivery are one transaction. models.ErrFenced, and nothing written, when the attempt is not its job's any more; f's own
-// error when its outputs cannot be made durable.
+// delivery are one transaction. models.ErrFenced, and nothing written, when the attempt is not its job's any more;
+// models.ErrNotDurable when its outputs were not on the disk in a moment, and f's own error when they cannot be.
 func (s *Store) FinishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
 	if !f.Job.Final() || f.Attempt.Open() {
 		return models.Job{}, fmt.Errorf("finish attempt %s: %s and %s are not final", f.AttemptID, f.Job, f.Attempt)
 	}
 	f.At = stamp(f.At)
-	if f.Durable == nil {
-		return s.finishAttempt(ctx, f)
-	}
 	// The disk takes the outputs while the database prepares the end, when nobody else wants the database.
-	if s.writer.idle() {
-		job, err := s.finishAttempt(ctx, f)
-		if !errors.Is(err, errNotDurable) {
-			return job, err
+	if !s.writer.idle() {
+		if err := durable(f, 0); err != nil {
+			return models.Job{}, err
 		}
+		f.Durable = nil
 	}
-	if err := f.Durable(ctx); err != nil {
-		return models.Job{}, err
-	}
-	f.Durable = nil
-	return s.finishAttempt(ctx, f)
-}
-
-func (s *Store) finishAttempt(ctx context.Context, f models.Finish) (models.Job, error) {
 	var job models.Job
 	err := s.write(ctx, "finish attempt", "attempt", func(tx *gorm.DB) error {
 		a, before, err := ownAttempt(tx, f.AttemptID)
@@ -74,7 +60,7 @@ func (s *Store) finishAttempt(ctx context.Context, f models.Finish) (models.Job,
 			outputBytes: sizeOf(f.Outputs)}, steps...); err != nil {
 			return err
 		}
-		return durable(f)
+		return durable(f, durableWait)
 	})
 	if err != nil {
 		return models.Job{}, err
@@ -82,16 +68,16 @@ func (s *Store) finishAttempt(ctx context.Context, f models.Finish) (models.Job,
 	return job, nil
 }
 
-// durable waits a moment for the bytes of an end's outputs.
-func durable(f models.Finish) error {
+// durable waits so long for the bytes of an end's outputs.
+func durable(f models.Finish, wait time.Duration) error {
 	if f.Durable == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), durableWait)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	err := f.Durable(ctx)
 	if err != nil && errors.Is(err, ctx.Err()) {
-		return errNotDurable
+		return models.ErrNotDurable
 	}
 	return err
 }

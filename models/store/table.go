@@ -111,7 +111,8 @@ func (t *table[T]) take(tx *gorm.DB, condition string, args ...any) (row T, err 
 	for i, f := range t.fields {
 		into[i] = f.ReflectValueOf(context.Background(), v).Addr().Interface()
 	}
-	return row, tx.Raw(t.selectFrom+condition, args...).Row().Scan(into...)
+	err = tx.Raw(t.selectFrom+condition, args...).Row().Scan(into...)
+	return row, err
 }
 
 // valuesOf appends a row's values to args.

@@ -87,10 +87,14 @@ var endTests = map[string]func(*testing.T, *bench){
 		job := b.accept(t)
 		a := b.run(t, job.ID, "gpu0")
 		before := b.job(t, job.ID)
-		onDisk := make(chan struct{})
+		onDisk, asked := make(chan struct{}), make(chan struct{}, 1)
 		f := models.Finish{AttemptID: a.ID, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded, At: b.now(),
 			Outputs: []models.Output{{ID: "o1", NodeID: "9", Size: 5}}, Assets: []models.Asset{{ID: "o1", Size: 5}},
 			Durable: func(ctx context.Context) error {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
 				select {
 				case <-onDisk:
 					return nil
@@ -99,16 +103,25 @@ var endTests = map[string]func(*testing.T, *bench){
 				}
 			}}
 		ended := make(chan error, 1)
-		go func() {
+		finish := func() {
 			_, err := b.FinishAttempt(t.Context(), f)
 			ended <- err
-		}()
-		b.accept(t) // nobody waits for a slow disk but who needs it
-		b.accept(t)
+		}
+		go finish()
+		<-asked
+		b.accept(t) // nobody waits for a slow disk for long
+		require.ErrorIs(t, <-ended, models.ErrNotDurable)
 		require.Equal(t, before, b.job(t, job.ID))
-		require.Empty(t, ended)
-		close(onDisk)
-		require.NoError(t, <-ended)
+		_, err := b.Output(t.Context(), "o1")
+		requireCode(t, models.CodeNotFound, err)
+		go finish()
+		<-asked
+		close(onDisk) // at once
+		err = <-ended
+		if errors.Is(err, models.ErrNotDurable) { // this machine took longer
+			_, err = b.FinishAttempt(t.Context(), f)
+		}
+		require.NoError(t, err)
 		require.Equal(t, models.JobSucceeded, b.job(t, job.ID).State)
 		outputs, err := b.Outputs(t.Context(), job.ID)
 		require.NoError(t, err)
