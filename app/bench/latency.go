@@ -23,7 +23,7 @@ func latency(ctx context.Context, l *lab) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := l.serve(ctx, l.file("data"), "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1")
+	s, err := l.serve(ctx, l.file("data"), "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MIN_READY=1", "COMFYFLEET_SIM_ARGS=--test-nodes")
 	if err != nil {
 		return nil, err
 	}
