@@ -64,8 +64,7 @@ func TestCountersThatDriftAreFound(t *testing.T) {
 	require.NoError(t, s.VerifyCounters(t.Context()))
 	for _, drift := range []string{"UPDATE tenant_load SET queued = 2", "DELETE FROM tenant_load",
 		"INSERT INTO tenant_load VALUES ('t1', 1, 1)"} {
-		_, err := s.writes.Exec(drift)
-		require.NoError(t, err)
+		require.NoError(t, s.writer.exec(drift))
 		require.ErrorContains(t, s.VerifyCounters(t.Context()), "t1", drift)
 	}
 	_, _, err := s.AcceptJob(t.Context(), models.NewJob{Job: models.Job{TenantID: "t1"}, MaxQueuedTenant: 1})

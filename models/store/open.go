@@ -92,7 +92,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.reader, err = s.gorm(s.reads); err != nil {
 		return err
 	}
-	s.writer = startWriter(db, s.log)
+	if s.writer, err = s.startWriter(ctx); err != nil {
+		return err
+	}
 	return nil
 }
 
@@ -100,10 +102,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 // CodeUnavailable or an error; Close itself may be called again.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		if s.writer != nil {
-			s.writer.stop()
-		}
 		var errs []error
+		if s.writer != nil {
+			errs = append(errs, s.writer.stop())
+		}
 		for _, pool := range []*sql.DB{s.reads, s.writes} { // the writer last: its close checkpoints the log
 			if pool != nil {
 				errs = append(errs, pool.Close())
@@ -119,7 +121,7 @@ func (s *Store) Close() error {
 
 // gorm wraps a pool. Statements are kept prepared by the driver: GORM's own cache leaks a goroutine per database and
 // may close a statement that is about to run.
-func (s *Store) gorm(pool *sql.DB) (*gorm.DB, error) {
+func (s *Store) gorm(pool gorm.ConnPool) (*gorm.DB, error) {
 	return gorm.Open(dialect(pool), &gorm.Config{
 		Logger:                 logger.Discard, // errors are returned, and reported by whoever asked
 		NamingStrategy:         naming(),

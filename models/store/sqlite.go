@@ -35,7 +35,7 @@ const (
 const synchronousFull = 2
 
 // dialect tells GORM how to speak to the pool.
-func dialect(pool *sql.DB) gorm.Dialector { return sqlite.New(sqlite.Config{Conn: pool}) }
+func dialect(pool gorm.ConnPool) gorm.Dialector { return sqlite.New(sqlite.Config{Conn: pool}) }
 
 // prepareFile makes the database file and its write-ahead log, before any pool opens it. Its pages have SQLite's own size,
 // 4096 bytes: a commit writes each page that it touched, and an ended job touches one of some fifteen tables and indexes.

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,14 +22,16 @@ func TestEveryConnectionIsSetUpAsAsked(t *testing.T) {
 	s := openTest(t)
 	for range 2 {
 		for pool, readOnly := range map[string]int{"reads": 1, "writes": 0} {
-			db := s.reads
+			var db interface {
+				QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+			} = s.reads
 			if pool == "writes" {
-				db = s.writes
+				db = s.writer.conn
 			}
 			for pragma, want := range map[string]any{"journal_mode": "wal", "synchronous": int64(2), "foreign_keys": int64(1),
 				"busy_timeout": int64(5000), "query_only": int64(readOnly)} {
 				var got any
-				require.NoError(t, db.QueryRow("PRAGMA "+pragma).Scan(&got))
+				require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got))
 				require.EqualValues(t, want, got, "%s of %s", pragma, pool)
 			}
 		}
@@ -69,7 +73,7 @@ func TestADatabaseWithLargePagesGoesOn(t *testing.T) {
 	writeDatabase(t, path, "PRAGMA page_size=16384; CREATE TABLE migrations (id VARCHAR(255) PRIMARY KEY)")
 	s := openAt(t, path)
 	var size int
-	require.NoError(t, s.writes.QueryRow("PRAGMA page_size").Scan(&size))
+	require.NoError(t, s.writer.conn.QueryRowContext(t.Context(), "PRAGMA page_size").Scan(&size))
 	require.Equal(t, 16384, size)
 	addTenant(t, s, "t1")
 	require.NoError(t, s.Close())

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,8 +37,9 @@ type operation struct {
 // goroutine. What arrives meanwhile waits for the loop, which takes what is there into one commit; there is no timer, so
 // waiting is for commits before one's own and nothing else.
 type writer struct {
-	db  *gorm.DB
-	log *slog.Logger
+	conn *sql.Conn // the one that writes
+	db   *gorm.DB  // over conn
+	log  *slog.Logger
 	// turn is held during a commit: there is one connection.
 	turn sync.Mutex
 
@@ -47,14 +49,23 @@ type writer struct {
 	ended  chan struct{}
 }
 
-func startWriter(db *gorm.DB, log *slog.Logger) *writer {
-	w := &writer{db: db, log: log, in: make(chan *operation, maxPending), ended: make(chan struct{})}
+// startWriter takes the connection that writes.
+func (s *Store) startWriter(ctx context.Context) (*writer, error) {
+	conn, err := s.writes.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	db, err := s.gorm(conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	w := &writer{conn: conn, db: db, log: s.log, in: make(chan *operation, maxPending), ended: make(chan struct{})}
 	go w.loop()
-	return w
+	return w, nil
 }
 
-// stop lets accepted operations finish and ends the loop.
-func (w *writer) stop() {
+// stop lets accepted operations finish, ends the loop and gives the connection back.
+func (w *writer) stop() error {
 	w.mu.Lock()
 	if !w.closed {
 		w.closed = true
@@ -62,6 +73,7 @@ func (w *writer) stop() {
 	}
 	w.mu.Unlock()
 	<-w.ended
+	return w.conn.Close()
 }
 
 // write runs do in a transaction and answers after its commit. A ctx that ends while the operation still waits for its
@@ -186,24 +198,20 @@ func (w *writer) attempt(batch []*operation, errs []error) (err error) {
 		}
 	}()
 	if len(batch) == 1 {
-		return w.db.Transaction(func(tx *gorm.DB) error { return w.guarded(tx, batch[0]) })
+		return w.transaction(func() error { return w.guarded(batch[0]) })
 	}
-	return w.db.Transaction(func(tx *gorm.DB) error {
-		exec := func(statement string) error { // without GORM's own work: there are two for each member
-			_, err := tx.Statement.ConnPool.ExecContext(context.Background(), statement)
-			return err
-		}
+	return w.transaction(func() error {
 		for i, op := range batch {
-			if err := exec("SAVEPOINT member"); err != nil {
+			if err := w.exec("SAVEPOINT member"); err != nil {
 				return err
 			}
-			errs[i] = w.guarded(tx, op)
+			errs[i] = w.guarded(op)
 			if errs[i] != nil {
-				if err := exec("ROLLBACK TO SAVEPOINT member"); err != nil {
+				if err := w.exec("ROLLBACK TO SAVEPOINT member"); err != nil {
 					return &brokenError{i, errors.Join(errs[i], err)}
 				}
 			}
-			if err := exec("RELEASE SAVEPOINT member"); err != nil {
+			if err := w.exec("RELEASE SAVEPOINT member"); err != nil {
 				return &brokenError{i, errors.Join(errs[i], err)}
 			}
 		}
@@ -211,14 +219,38 @@ func (w *writer) attempt(batch []*operation, errs []error) (err error) {
 	})
 }
 
+// transaction runs do between BEGIN and COMMIT, or takes back what it did. database/sql's own transactions wake a
+// goroutine each.
+func (w *writer) transaction(do func() error) (err error) {
+	if err = w.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	committed := false
+	defer func() { // after a panic too
+		if !committed {
+			_ = w.exec("ROLLBACK") // a full disk has done so already
+		}
+	}()
+	if err = do(); err == nil {
+		err = w.exec("COMMIT")
+	}
+	committed = err == nil
+	return err
+}
+
+func (w *writer) exec(statement string) error {
+	_, err := w.conn.ExecContext(context.Background(), statement)
+	return err
+}
+
 // guarded runs one member; its panic is its own error.
-func (w *writer) guarded(tx *gorm.DB, op *operation) (err error) {
+func (w *writer) guarded(op *operation) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = w.panicked(p)
 		}
 	}()
-	return op.do(tx)
+	return op.do(w.db)
 }
 
 func (w *writer) panicked(p any) error {
