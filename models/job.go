@@ -173,7 +173,7 @@ type MediaRef struct {
 	ContentType string
 }
 
-// Asset is an input medium or an output. Its bytes are a blob in the storage, but for a small output.
+// Asset is a stored blob: an input medium, or an output that is not small.
 type Asset struct {
 	ID       string `gorm:"primaryKey"`
 	TenantID string
@@ -194,7 +194,7 @@ const (
 
 // Output is one artefact of a succeeded job, in the order of its node and position.
 type Output struct {
-	// ID is the asset's id.
+	// ID is the asset's id, when it has one.
 	ID       string `gorm:"primaryKey"`
 	JobID    string
 	TenantID string

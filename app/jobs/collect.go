@@ -49,6 +49,9 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 		stored.Index = len(f.Outputs)
 		stored.Filename = unique(names, stored.Filename)
 		f.Outputs = append(f.Outputs, stored)
+		if stored.Content != nil {
+			continue // it has no blob
+		}
 		f.Assets = append(f.Assets, models.Asset{
 			ID: stored.ID, TenantID: job.TenantID, JobID: job.ID, Kind: models.AssetOutput,
 			Size: stored.Size, SHA256: stored.SHA256, ContentType: stored.ContentType, CreatedAt: stored.CreatedAt,

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -27,9 +30,13 @@ func (s *Store) OpenAttempts(ctx context.Context) ([]models.OpenAttempt, error) 
 	open := []models.OpenAttempt{}
 	err := s.readTogether(ctx, func(tx *gorm.DB) error {
 		var attempts []models.Attempt
-		if err := tx.Where("ended_at IS NULL").Order("created_at, id").Find(&attempts).Error; err != nil {
+		if err := tx.Raw(`SELECT a.* FROM jobs j JOIN attempts a ON a.id = j.attempt_id
+			WHERE j.state IN ('queued', 'running') AND j.attempt_id <> ''`).Scan(&attempts).Error; err != nil {
 			return err
 		}
+		slices.SortFunc(attempts, func(a, b models.Attempt) int {
+			return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+		})
 		for _, a := range attempts { // at most two per worker
 			job, err := jobByID(tx, "", a.JobID)
 			if err != nil {

@@ -51,7 +51,7 @@ func BenchmarkAccept(b *testing.B) {
 }
 
 // BenchmarkJob takes jobs, one after the other, through the two commits of one that finds a free worker: accepted with its
-// attempt, and finished with an output.
+// attempt, and finished with a small output.
 func BenchmarkJob(b *testing.B) {
 	s := openTest(b)
 	addTenant(b, s, "t1")
@@ -63,8 +63,8 @@ func BenchmarkJob(b *testing.B) {
 		require.NoError(b, err)
 		at := time.Now()
 		_, err = s.FinishAttempt(b.Context(), models.Finish{AttemptID: "a" + id, Attempt: models.AttemptSucceeded, Job: models.JobSucceeded,
-			At: at, StartedAt: &at, ExecMS: 1, Assets: []models.Asset{{ID: "o" + id, ContentType: "image/png"}},
-			Outputs: []models.Output{{ID: "o" + id, NodeID: "2", Filename: "a.png", Type: "image"}}})
+			At: at, StartedAt: &at, ExecMS: 1,
+			Outputs: []models.Output{{ID: "o" + id, NodeID: "2", Filename: "a.png", Type: "image", Content: graph}}})
 		require.NoError(b, err)
 	}
 }

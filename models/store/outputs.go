@@ -21,7 +21,7 @@ func (s *Store) Output(ctx context.Context, id string) (models.Output, error) {
 	return take[models.Output](s.read(ctx).Where("id = ?", id), "output")
 }
 
-// Asset reads what is known of a medium or an output.
+// Asset reads what is known of a stored blob.
 func (s *Store) Asset(ctx context.Context, id string) (models.Asset, error) {
 	return take[models.Asset](s.read(ctx).Where("id = ?", id), "asset")
 }

@@ -79,6 +79,36 @@ func TestADatabaseWithLargePagesGoesOn(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// TestAnOlderDatabaseKeepsItsOutputs upgrades one in which every output was a file.
+func TestAnOlderDatabaseKeepsItsOutputs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	statements := "CREATE TABLE migrations (id VARCHAR(255) PRIMARY KEY);"
+	for _, name := range []string{"0001_initial", "0002_estimate"} {
+		text, err := migrations.ReadFile("migrations/sqlite/" + name + ".sql")
+		require.NoError(t, err)
+		statements += string(text) + fmt.Sprintf("; INSERT INTO migrations VALUES ('%s');", name)
+	}
+	newer := openTest(t)
+	addTenant(t, newer, "t1")
+	job := accept(t, newer)
+	require.NoError(t, newer.Close())
+	writeDatabase(t, path, statements+fmt.Sprintf(`ATTACH '%s' AS newer;
+		INSERT INTO tenants SELECT * FROM newer.tenants; INSERT INTO tenant_load SELECT * FROM newer.tenant_load; INSERT INTO jobs SELECT * FROM newer.jobs;
+		INSERT INTO assets VALUES ('o1', 't1', '%s', 'output', 5, 'a', 'image/png', '2026-11-01 00:00:00+00:00');
+		INSERT INTO outputs VALUES ('o1', '%s', 't1', 0, '9', 'a.png', 'image', 'image/png', 5, 'a', 1, '2026-11-01 00:00:00+00:00')`,
+		newer.path, job.ID, job.ID))
+
+	s := openAt(t, path)
+	outputs, err := s.Outputs(t.Context(), job.ID)
+	require.NoError(t, err)
+	require.Equal(t, []models.Output{{ID: "o1", JobID: job.ID, TenantID: "t1", NodeID: "9", Filename: "a.png", Type: "image",
+		ContentType: "image/png", Size: 5, SHA256: "a", Temp: true, CreatedAt: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}}, outputs)
+	got, err := s.Job(t.Context(), "t1", job.ID)
+	require.NoError(t, err)
+	require.Equal(t, job, got)
+	require.NoError(t, s.Close())
+}
+
 func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 	s := openTest(t)
 	require.NoError(t, s.writer.run(t.Context(), func(tx *gorm.DB) error {
@@ -190,7 +220,7 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		"expiry":         {func() error { _, err := s.ExpireJobs(ctx, now, 10); return err }, "jobs_deadline"},
 		"sweep":          {func() error { _, _, err := s.SweepJobs(ctx, now, 10); return err }, "jobs_finished"},
 		"durations":      {func() error { _, err := s.RecentDurations(ctx, "wan", 10); return err }, "jobs_durations"},
-		"open":           {func() error { _, err := s.OpenAttempts(ctx); return err }, "attempts_open"},
+		"open":           {func() error { _, err := s.OpenAttempts(ctx); return err }, "sqlite_autoindex_attempts_1"},
 		"due":            {func() error { _, err := s.DueDeliveries(ctx, now, 10); return err }, "deliveries_due"},
 		"next due":       {func() error { _, _, err := s.NextDelivery(ctx); return err }, "deliveries_due"},
 		"deliveries":     {func() error { _, err := s.Deliveries(ctx, "t1", "", 10); return err }, "deliveries_tenant"},
