@@ -5,8 +5,9 @@
 //
 // # Writing
 //
-// All writes go through one goroutine that commits together what arrives together (tx.go). A method answers after
-// the commit that holds it, so an answered write survives kill -9 and loss of power (synchronous=FULL).
+// All writes go through one writer that commits together what arrives together (tx.go). A method answers after the commit
+// that holds it, so an answered write survives kill -9 and loss of power (synchronous=FULL). The rows that every job
+// writes have statements that are made once (table.go); all else is GORM's.
 //
 // # Reading
 //
@@ -24,6 +25,6 @@
 // # Errors
 //
 // What callers may act on is a *models.Error: CodeNotFound, CodeConflict (a unique name is taken), CodeUnavailable
-// (closed, or the database is locked by somebody else), CodeFull (no disk space), models.ErrFenced. Anything else is
-// internal.
+// (closed, or the database is locked by somebody else), CodeFull (no disk space), models.ErrFenced, models.ErrNotDurable.
+// Anything else is internal.
 package store
