@@ -92,8 +92,9 @@ func ErrNotFound(what string) *Error {
 	return Errorf(CodeNotFound, "not_found", "no such %s", what)
 }
 
-// ErrNotDurable is what the end of an attempt answers when its outputs are not on the disk yet.
-var ErrNotDurable = &Error{Code: CodeUnavailable, Name: "not_durable", Detail: "the outputs are not on the disk yet"}
+// ErrNotDurable is what the end of an attempt answers when its outputs are not on the disk yet. It leaves no process: who
+// asked waits and asks again.
+var ErrNotDurable = errors.New("the outputs are not on the disk yet")
 
 // ErrFenced is what a write of an attempt answers when the job has moved on without it.
 var ErrFenced = &Error{Code: CodeConflict, Name: "attempt_fenced", Detail: "the job has another attempt or has ended"}
