@@ -63,7 +63,7 @@ func (s *Service) collect(ctx context.Context, o *observer, out gpu.Outcome) (mo
 }
 
 // collectOne stores one output; sync brings it to the disk. After an error of either there is none. A small one is kept in
-// memory until the job's end while there is room bytes.
+// memory until the job's end while there is room bytes, and has no sync.
 func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attempt, o gpu.NodeOutput, room *atomic.Int64) (made models.Output, sync func() error, err error) {
 	made = models.Output{ID: s.NewID(), JobID: job.ID, TenantID: job.TenantID, NodeID: o.Node, CreatedAt: s.Now()}
 	var src io.ReadCloser
@@ -92,7 +92,7 @@ func (s *Service) collectOne(ctx context.Context, job models.Job, a models.Attem
 		return made, nil, err
 	case len(head) <= models.MaxSmallOutput && room.Add(-int64(len(head)+smallOverhead)) >= 0:
 		made.Content = append(make([]byte, 0, len(head)), head...) // no bigger than it must be, and not nil
-		blob, sync = storage.Describe(made.ID, made.Content), func() error { return nil }
+		blob = storage.Describe(made.ID, made.Content)
 	default:
 		if blob, sync, err = s.storeFile(ctx, made.ID, io.MultiReader(bytes.NewReader(head), src)); err != nil {
 			return made, nil, err

@@ -109,18 +109,21 @@ func (e *earlyOutputs) begin(outputs []gpu.NodeOutput) {
 	}
 }
 
-// place stores the bytes of f; sync brings them to the disk.
+// place stores the bytes of f; sync brings them to the disk, nil when there is nothing to bring.
 func (e *earlyOutputs) place(ctx context.Context, f *earlyOutput, n gpu.NodeOutput) (sync func() error) {
 	defer close(f.placed)
 	if f.err = ctx.Err(); f.err == nil {
 		f.output, sync, f.err = e.store(ctx, n)
+	}
+	if f.err != nil {
+		return nil
 	}
 	return sync
 }
 
 func (e *earlyOutputs) sync(f *earlyOutput, sync func() error) {
 	defer close(f.durable)
-	if f.lost = f.err; f.err == nil {
+	if f.lost = f.err; sync != nil {
 		f.lost = sync()
 	}
 }
@@ -157,20 +160,24 @@ func (e *earlyOutputs) take(ctx context.Context, n gpu.NodeOutput) (*earlyOutput
 func (e *earlyOutputs) storeNow(ctx context.Context, n gpu.NodeOutput) (*earlyOutput, error) {
 	f := newEarlyOutput("")
 	sync := e.place(ctx, f, n)
-	if f.err != nil || f.output.Content != nil {
-		e.sync(f, sync) // there is nothing to wait for
-		return f, f.settled()
-	}
-	select {
-	case e.syncs <- struct{}{}:
-		e.tasks.Go(func() {
-			defer func() { <-e.syncs }()
-			e.sync(f, sync)
-		})
-	default:
-		e.sync(f, sync) // enough are under way
+	if sync == nil || !e.aside(func() { e.sync(f, sync) }) {
+		e.sync(f, sync)
 	}
 	return f, f.settled()
+}
+
+// aside does something beside its caller; when enough is being done it answers false and does not.
+func (e *earlyOutputs) aside(do func()) bool {
+	select {
+	case e.syncs <- struct{}{}:
+	default:
+		return false
+	}
+	e.tasks.Go(func() {
+		defer func() { <-e.syncs }()
+		do()
+	})
+	return true
 }
 
 // settled is why a placed output cannot be had. It waits for the disk when there is much to write.
@@ -178,30 +185,30 @@ func (f *earlyOutput) settled() error {
 	if f.err == nil && f.output.Size > maxUnsynced {
 		<-f.durable
 	}
+	if f.synced() {
+		return f.lost
+	}
+	return f.err
+}
+
+// synced reports whether lost is valid.
+func (f *earlyOutput) synced() bool {
 	select {
 	case <-f.durable:
-		return f.lost
+		return true
 	default:
-		return f.err
+		return false
 	}
 }
 
 // onDisk makes models.Finish.Durable of a job's outputs, nil when all are there.
 func onDisk(outputs []*earlyOutput) func(ctx context.Context) error {
-	there := func(f *earlyOutput) bool {
-		select {
-		case <-f.durable:
-			return true
-		default:
-			return false
-		}
-	}
-	if !slices.ContainsFunc(outputs, func(f *earlyOutput) bool { return !there(f) || f.lost != nil }) {
+	if !slices.ContainsFunc(outputs, func(f *earlyOutput) bool { return !f.synced() || f.lost != nil }) {
 		return nil
 	}
 	return func(ctx context.Context) error {
 		for _, f := range outputs {
-			if !there(f) {
+			if !f.synced() {
 				select {
 				case <-f.durable:
 				case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -104,10 +105,11 @@ func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.
 	require.Empty(t, s.removed)
 }
 
-func TestAFileThatChangedSinceIsStoredAgain(t *testing.T) {
+func TestAFileThatChangedSinceOrMayBeSweptIsStoredAgain(t *testing.T) {
 	for name, change := range map[string]func(s *shelf, e *earlyOutputs){
-		"written":    func(s *shelf, _ *earlyOutputs) { s.written++ },
-		"told again": func(_ *shelf, e *earlyOutputs) { e.begin([]gpu.NodeOutput{made("a", "output")}) },
+		"written":           func(s *shelf, _ *earlyOutputs) { s.written++ },
+		"told again":        func(_ *shelf, e *earlyOutputs) { e.begin([]gpu.NodeOutput{made("a", "output")}) },
+		"may be swept soon": func(s *shelf, e *earlyOutputs) { e.now = func() time.Time { return s.now.Add(earlyLife) } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &shelf{}
@@ -155,19 +157,6 @@ func TestWhatIsBeingReadIsGivenUpAtTheEnd(t *testing.T) {
 	e.discard()
 	require.Empty(t, inside, "no others were begun")
 	require.Empty(t, s.removed)
-}
-
-func TestAnEarlyOutputThatMayBeSweptIsStoredAgain(t *testing.T) {
-	s := &shelf{}
-	e := s.early(t)
-	e.begin([]gpu.NodeOutput{made("a", "output")})
-	<-e.files[gpu.FileRef{Filename: "a", Type: "output"}].placed
-	e.now = func() time.Time { return s.now.Add(earlyLife) }
-	out, err := e.take(t.Context(), made("a", "output"))
-	require.NoError(t, err)
-	require.Equal(t, "a#2", out.output.ID)
-	require.Equal(t, []string{"a#1"}, s.removed)
-	e.discard()
 }
 
 func TestAnOutputThatTheDiskRefusesIsStoredAgainOrFailsItsJob(t *testing.T) {
@@ -242,33 +231,39 @@ func TestWhoWaitsForASlowDiskIsTold(t *testing.T) {
 }
 
 func TestOnlySoManyOutputsAreOnTheirWayToTheDisk(t *testing.T) {
-	s := &shelf{}
-	e := s.early(t)
-	release := make(chan struct{})
-	store := e.store
-	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
-		out, _, err := store(ctx, n)
-		return out, func() error { <-release; return nil }, err
-	}
-	var way []*earlyOutput
-	for i := range syncsAtOnce {
-		out, err := e.take(t.Context(), made(fmt.Sprint(i), "output"))
-		require.NoError(t, err)
-		way = append(way, out)
-	}
-	before := e.store
-	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
-		out, _, err := before(ctx, n)
-		return out, func() error { time.Sleep(time.Millisecond); return nil }, err // longer than the way back from take
-	}
-	out, err := e.take(t.Context(), made("last", "output"))
-	require.NoError(t, err)
-	select {
-	case <-out.durable:
-	default:
-		t.Error("its way to the disk goes on beside all the others")
-	}
-	close(release)
-	require.NoError(t, onDisk(way)(t.Context()))
-	e.discard()
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		e := s.early(t)
+		release := make(chan struct{})
+		store := e.store
+		e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
+			out, _, err := store(ctx, n)
+			return out, func() error { <-release; return nil }, err
+		}
+		var way []*earlyOutput
+		take := func(name string) {
+			out, err := e.take(t.Context(), made(name, "output"))
+			require.NoError(t, err)
+			way = append(way, out)
+		}
+		for i := range syncsAtOnce {
+			take(fmt.Sprint(i))
+		}
+		taken := make(chan struct{})
+		go func() {
+			defer close(taken)
+			take("last")
+		}()
+		synctest.Wait()
+		select {
+		case <-taken:
+			t.Error("it did not wait for the disk itself")
+		default:
+		}
+		close(release)
+		<-taken
+		e.discard() // waits for all of them
+		require.Len(t, way, syncsAtOnce+1)
+		require.Nil(t, onDisk(way))
+	})
 }
