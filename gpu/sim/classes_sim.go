@@ -19,6 +19,8 @@ func testClasses() []*Class {
 				seed("seed")}, nil, outs("IMAGE"), false),
 		sim("SimSleep", runSimSleep, "Blocks without any progress call, so that an interrupt waits for its end.",
 			[]Input{picture, float("seconds", 1, 0, 86400, 0.001), seed("seed")}, nil, outs("IMAGE"), false),
+		sim("SimWait", runSimWait, "Blocks without any progress call until the input directory has that file: a test decides when.",
+			nil, []Input{str("file", "go"), picture}, outs("IMAGE"), true),
 		sim("SimRaise", runSimRaise, "Raises a Python exception of that type. times limits how often in this process, 0 for always.",
 			[]Input{picture, str("kind", "ValueError")}, append(times(0), textDefault("message", "boom")), outs("IMAGE"), true),
 		sim("SimOOM", runSimOOM, "Runs out of memory, times (1) limits how often in this process, or with lasting in all of the same base directory; 0 for always.",

@@ -142,7 +142,7 @@ func (r *rig) history(id string) M {
 		e, ok := m[id].(M)
 		entry = e
 		return ok
-	}, 10*time.Second, 2*time.Millisecond, "no history for %s", id)
+	}, patience, tick, "no history for %s", id)
 	return entry
 }
 

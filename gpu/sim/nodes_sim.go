@@ -95,6 +95,17 @@ func runSimSleep(c *call) (*result, error) {
 	return c.image()
 }
 
+// runSimWait looks for its file again and again, since the file may come over HTTP or from another process.
+func runSimWait(c *call) (*result, error) {
+	c.s.log.info("SimWait blocks")
+	for file := cmp.Or(c.str("file"), "go"); c.s.inputFile(file, "input") == ""; {
+		if err := c.s.block(2 * time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+	return c.image()
+}
+
 // sleep blocks for the node's seconds.
 func (c *call) sleep() error {
 	return c.s.block(c.s.scaled(time.Duration(c.float("seconds") * float64(time.Second))))

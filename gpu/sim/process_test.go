@@ -158,15 +158,16 @@ func TestIgnoringSIGINT(t *testing.T) {
 }
 
 func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
-	// The sleep lets the answer to POST /prompt out first.
+	// The wait lets the answer to POST /prompt out first.
 	crash := func(kind, more string) string {
-		return `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},"3":{"class_type":"SimSleep","inputs":{"image":["1",0],"seconds":10,"seed":1}},
+		return `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},"3":{"class_type":"SimWait","inputs":{"image":["1",0]}},
 		"2":{"class_type":"SimCrash","inputs":{"image":["3",0],"kind":"` + kind + `"` + more + `}}}`
 	}
 	for kind, want := range map[string]string{"exit": "exit 3", "kill": "killed", "abort": "aborted", "segv": "segmentation fault"} {
 		p := serving(t, "--base-directory", t.TempDir())
 		s := p.dial("a")
 		p.submit(crash(kind, ""), "a")
+		p.release()
 		require.Equal(t, want, p.ended())
 		require.Eventually(t, s.closed, patience, tick)
 	}
@@ -174,6 +175,7 @@ func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
 	dir := t.TempDir()
 	first := serving(t, "--base-directory", dir)
 	first.submit(crash("kill", `,"once":true`), "")
+	first.release()
 	require.Equal(t, "killed", first.ended())
 	second := serving(t, "--base-directory", dir)
 	require.Equal(t, M{}, second.do("GET", "/history", nil).json(t), "nothing survives")
@@ -184,8 +186,9 @@ func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
 func TestAPoisonedUIEndsTheProcess(t *testing.T) {
 	p := serving(t, "--base-directory", t.TempDir())
 	p.dial("a")
-	p.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},"3":{"class_type":"SimSleep","inputs":{"image":["1",0],"seconds":10,"seed":1}},
+	p.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},"3":{"class_type":"SimWait","inputs":{"image":["1",0]}},
 	"2":{"class_type":"SimPoison","inputs":{"image":["3",0]}}}`, "a")
+	p.release()
 	require.Equal(t, "exit 1", p.ended())
 	require.Contains(t, p.out.String(), "not JSON serializable")
 }

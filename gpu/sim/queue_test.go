@@ -14,12 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sleeping is a graph that blocks without progress before its output.
-func sleeping(colour int, seconds float64) string {
-	return fmt.Sprintf(`{"1":{"class_type":"EmptyImage","inputs":{"width":32,"height":32,"batch_size":1,"color":%d}},
-	"2":{"class_type":"SimSleep","inputs":{"image":["1",0],"seconds":%g,"seed":1}},
-	"3":{"class_type":"SaveImage","inputs":{"images":["2",0],"filename_prefix":"t/sleep"}}}`, colour, seconds)
+// waiting is a graph that blocks without progress before its output, until release.
+const waiting = `{"1":{"class_type":"EmptyImage","inputs":{"width":32,"height":32,"batch_size":1,"color":1}},
+	"2":{"class_type":"SimWait","inputs":{"image":["1",0]}},
+	"3":{"class_type":"SaveImage","inputs":{"images":["2",0],"filename_prefix":"t/wait"}}}`
+
+// release lets the nodes go on that wait.
+func (r *rig) release() {
+	r.t.Helper()
+	require.Equal(r.t, 200, r.upload("/upload/image", "go", nil).status)
 }
+
+// endless is a graph whose steps go on for longer than any test, until it is interrupted.
+func endless(colour int, preview bool) string { return stepped(colour, 100_000, 0.5, preview) }
 
 func (r *rig) jobStatus(id string) any { return r.do("GET", "/api/jobs/"+id, nil).json(r.t)["status"] }
 
@@ -33,7 +40,7 @@ func (s *socket) executing(id, node string) {
 func TestAnInterruptLandsAtTheNextStep(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	id := r.submit(stepped(1, 1000, 0.5, false), "a")
+	id := r.submit(endless(1, false), "a")
 	s.step(id, "2", 1)
 	require.Equal(t, 200, r.do("POST", "/interrupt", M{"prompt_id": uuid.NewString()}).status)
 	s.step(id, "2", 3)
@@ -52,9 +59,10 @@ func TestAnInterruptLandsAtTheNextStep(t *testing.T) {
 func TestAnInterruptInABlockingNodeLandsAtTheNextNode(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	id := r.submit(sleeping(1, 20), "a")
+	id := r.submit(waiting, "a")
 	s.executing(id, "2")
 	r.do("POST", "/interrupt", nil)
+	r.release()
 	s.end(id)
 	require.Contains(t, lines(s.of(id)), `execution_interrupted 3 SaveImage executed ["1","2"]`)
 }
@@ -62,9 +70,10 @@ func TestAnInterruptInABlockingNodeLandsAtTheNextNode(t *testing.T) {
 func TestAnInterruptInALastNodeIsTooLate(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	id := r.submit(`{"1":{"class_type":"SimOutput","inputs":{"kind":"gifs","count":1,"bytes":10,"filename_prefix":"v/last","seed":1,"seconds":20}}}`, "a")
+	id := r.submit(`{"1":{"class_type":"SimWait","inputs":{}}}`, "a")
 	s.executing(id, "1")
 	require.Equal(t, 200, r.do("POST", "/interrupt", M{"prompt_id": id}).status)
+	r.release()
 	s.end(id)
 	require.Contains(t, lines(s.of(id)), "execution_success")
 	require.Equal(t, "success", r.history(id)["status"].(M)["status_str"])
@@ -81,7 +90,7 @@ func TestAnInterruptOfAnIdleServerDoesNotLeak(t *testing.T) {
 func TestCancelCoversPendingRunningAndNothing(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	running := r.submit(stepped(1, 1000, 0.5, false), "a")
+	running := r.submit(endless(1, false), "a")
 	s.step(running, "2", 1)
 	pending, batch := r.submit(stepped(2, 2, 0.001, false), "a"), r.submit(stepped(3, 2, 0.001, false), "a")
 	require.Equal(t, "pending", r.jobStatus(pending))
@@ -106,7 +115,7 @@ func TestCancelCoversPendingRunningAndNothing(t *testing.T) {
 func TestDeletingPendingPrompts(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	running := r.submit(stepped(1, 1000, 0.5, false), "a")
+	running := r.submit(endless(1, false), "a")
 	s.step(running, "2", 1)
 	var ids []string
 	for i := range 3 {
@@ -124,7 +133,7 @@ func TestDeletingPendingPrompts(t *testing.T) {
 func TestNumbersOrderTheQueueAndQueueShowsTheHeap(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	first := r.submit(stepped(1, 100, 0.2, false), "a")
+	first := r.submit(endless(1, false), "a")
 	s.step(first, "2", 1)
 	names := map[string]string{}
 	add := func(name string, more M) {
@@ -148,6 +157,7 @@ func TestNumbersOrderTheQueueAndQueueShowsTheHeap(t *testing.T) {
 		require.Equal(t, []any{"3"}, tuple[4])
 	}
 	require.Len(t, q["queue_running"], 1)
+	r.do("POST", "/interrupt", nil)
 	for id := range names {
 		s.end(id)
 	}
@@ -163,7 +173,7 @@ func TestNumbersOrderTheQueueAndQueueShowsTheHeap(t *testing.T) {
 func TestIDsAreNotDeduplicated(t *testing.T) {
 	r := start(t)
 	s := r.dial("a")
-	blocker := r.submit(stepped(1, 1000, 0.5, false), "a")
+	blocker := r.submit(endless(1, false), "a")
 	s.step(blocker, "2", 1)
 	id := uuid.NewString()
 	post := func(colour int, more M) answer {
@@ -268,7 +278,7 @@ func TestTheJournalRecordsExecutions(t *testing.T) {
 	r := start(t, func(o *sim.Options) { o.Journal = path })
 	s := r.dial("a")
 	ok, _ := r.run(s, stepped(1, 1, 0.001, false))
-	cut := r.submit(stepped(2, 1000, 0.5, false), "a")
+	cut := r.submit(endless(2, false), "a")
 	s.step(cut, "2", 1)
 	r.do("POST", "/interrupt", nil)
 	s.end(cut)
