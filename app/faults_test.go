@@ -101,7 +101,7 @@ func faultRows() []faultRow {
 		{cause: "wedged at its end", env: append(simFault("hang-at-end"), impatient), request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "queue is stuck"},
 		{cause: "wedged in collect", attached: true, fault: "hang-in-view", env: []string{impatient}, request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready"},
 		{cause: "frozen process", env: []string{impatient}, request: long(), act: signalWorker(syscall.SIGSTOP), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
-		{cause: "dead worker thread", env: []string{impatient}, request: node("SimZombie", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "for 2s"},
+		{cause: "dead worker thread", env: []string{impatient}, request: node("SimZombie", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "in node 2 (SimZombie)"},
 		{cause: "interrupted by a stranger", request: long(), act: interruptEngine, job: "completed", attempts: 2, worker: "ready"},
 		{cause: "socket silent", env: simFault("ws-silent"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},
 		{cause: "socket dropped", env: simFault("ws-drop-after=4"), request: steps(20, 0.05, 1), job: "completed", attempts: 1, worker: "ready"},

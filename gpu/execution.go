@@ -42,19 +42,21 @@ type execution struct {
 	progress *tracker
 	sentAt   time.Time
 	startAt  time.Time
-	heard    time.Time // last event about this prompt
 	logFrom  int64
 	ending   models.Cause // why it was stopped, "" while it was not
-	endSince time.Time
-	toldAt   time.Time // when the engine first answered that it is to stop the prompt
-	graceEnd time.Time // when a stopping server interrupts it
-	looked   time.Time // when the engine was last asked about it
+	graceEnd time.Time    // when a stopping server interrupts it
+	looked   time.Time    // when the engine was last asked about it
 	raised   *Exception
 	closing  bool // the engine said that it is done: history exists, or will at once
 	absent   int  // looks in a row that found it nowhere
 	broken   int  // looks in a row at a history that cannot be read
-	stuck    time.Time
 	asleep   bool // the socket was renewed in this silence
+
+	// Times of the awake clock, by which engines are judged.
+	heard    time.Time // last event about this prompt
+	stuck    time.Time // since when it was seen first in a queue that runs nothing
+	endSince time.Time
+	toldAt   time.Time // when the engine first answered that it is to stop the prompt
 }
 
 func newExecution(w *worker, t Task, o Observer) *execution {
@@ -103,7 +105,7 @@ func (x *execution) run(ctx context.Context) Outcome {
 			return *out
 		}
 	} else {
-		x.sentAt, x.heard = x.now(), x.now()
+		x.sentAt, x.heard = x.now(), x.awake()
 		x.sentNS.Store(x.sentAt.UnixNano())
 		if x.task.Started {
 			x.startAt = x.now()
@@ -195,6 +197,9 @@ func (x *execution) turnedAway() *Outcome {
 
 func (x *execution) now() time.Time { return x.w.m.cfg.Now() }
 
+// awake is the clock of the engine's silence.
+func (x *execution) awake() time.Time { return x.w.m.awake.Now() }
+
 // observe calls the observer within a limit of its own: a stopping server still writes down what happened.
 func (x *execution) observe(f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), observerLimit)
@@ -207,7 +212,7 @@ func (x *execution) markStarted(at time.Time) {
 	if !x.startAt.IsZero() {
 		return
 	}
-	x.startAt, x.heard = at, at
+	x.startAt, x.heard = at, x.awake()
 	x.progress.start(at)
 	x.begun.Store(true)
 	x.show()

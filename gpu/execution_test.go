@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,6 +219,23 @@ func TestAPromptWithoutProgressEndsItsWorker(t *testing.T) {
 		r.pass(3 * time.Second)
 		require.Equal(t, models.WorkerReady, r.worker().State)
 		require.Equal(t, "job-a", r.worker().Exits[0].JobID)
+	})
+}
+
+// A suspended host wakes up with an old last event and a prompt that runs: nobody was silent.
+func TestTheTimeThatTheHostSleptIsNoSilenceOfTheEngine(t *testing.T) {
+	var slept atomic.Int64
+	setup := func(_ *rig, c *Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
+	}
+	inRig(t, setup, func(r *rig) {
+		f := r.execute(Task{AttemptID: "a"})
+		r.engine.emit(Event{Kind: EventNode, PromptID: "a", Node: "2"})
+		r.pass(8 * time.Minute)
+		slept.Store(int64(12 * time.Hour))
+		r.pass(time.Minute)
+		require.Empty(t, f.out, "nine minutes of silence")
+		require.Equal(t, models.CauseStalled, r.outcome(f, 2*time.Minute).Cause, "eleven minutes")
 	})
 }
 

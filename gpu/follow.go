@@ -118,7 +118,7 @@ func (x *execution) read() (look bool) {
 	events, preview, look := x.box.take()
 	changed := false
 	for _, e := range events {
-		x.heard, x.asleep = x.now(), false
+		x.heard, x.asleep = x.awake(), false
 		switch e.Kind {
 		case EventStart:
 			x.markStarted(e.At)
@@ -140,7 +140,7 @@ func (x *execution) read() (look bool) {
 		x.show()
 	}
 	if preview != nil {
-		x.heard = x.now()
+		x.heard = x.awake()
 		x.obs.Preview(preview.Image, preview.ImageType, preview.Node)
 	}
 	return look
@@ -189,7 +189,7 @@ func (x *execution) check() *Outcome {
 		return x.pending(q)
 	}
 	// A process that is frozen neither answers nor speaks.
-	if silent := x.now().Sub(x.heard); x.begun.Load() && x.ending == "" && silent >= x.w.m.cfg.StallAfter {
+	if silent := x.awake().Sub(x.heard); x.begun.Load() && x.ending == "" && silent >= x.w.m.cfg.StallAfter {
 		x.stalled(silent)
 	}
 	x.escalate()
@@ -210,7 +210,7 @@ func (x *execution) running() *Outcome {
 		x.interrupt()
 		return nil
 	}
-	silent := x.now().Sub(x.heard)
+	silent := x.awake().Sub(x.heard)
 	limit := x.w.m.cfg.StallAfter
 	if x.closing {
 		limit = min(limit, stuckLimit) // it said that it is done: all that is left is to write its history
@@ -261,7 +261,7 @@ func (x *execution) interrupt() {
 // told notes that the engine has heard of the stop: its time to obey begins with the first time.
 func (x *execution) told() {
 	if x.toldAt.IsZero() {
-		x.toldAt = x.now()
+		x.toldAt = x.awake()
 	}
 }
 
@@ -276,7 +276,7 @@ func (x *execution) escalate() {
 	if !x.toldAt.IsZero() {
 		since = x.toldAt
 	}
-	if x.ending != "" && x.now().Sub(since) >= limit {
+	if x.ending != "" && x.awake().Sub(since) >= limit {
 		x.w.fault(x.s, ending{cause: models.CauseStalled, victim: x.task.AttemptID, now: true,
 			detail: "ignored interrupts for " + limit.String()})
 	}
@@ -290,9 +290,9 @@ func (x *execution) pending(q Queue) *Outcome {
 			return nil
 		}
 		if x.stuck.IsZero() {
-			x.stuck = x.now()
+			x.stuck = x.awake()
 		}
-		if x.now().Sub(x.stuck) >= min(stuckLimit, x.w.m.cfg.StallAfter) {
+		if x.awake().Sub(x.stuck) >= min(stuckLimit, x.w.m.cfg.StallAfter) {
 			x.w.fault(x.s, ending{cause: models.CauseZombie, victim: x.task.AttemptID, now: true,
 				detail: "the queue is stuck: the engine runs nothing"})
 		}
@@ -323,7 +323,7 @@ func (x *execution) end(c models.Cause) bool {
 		return false
 	case x.ending == "" || x.ending == models.CauseTakenBack || c == models.CauseCanceled:
 		if x.ending == "" {
-			x.endSince = x.now()
+			x.endSince = x.awake()
 		}
 		x.ending = c
 	}

@@ -35,6 +35,7 @@ type Manager struct {
 	stopping chan struct{} // closed when Run was told to end
 	asides   sync.WaitGroup
 	heat     *thermometer
+	awake    *awakeClock
 
 	mu        sync.Mutex
 	live      map[string]*execution // by attempt
@@ -64,7 +65,7 @@ func NewManager(cfg Config) (*Manager, error) {
 			cfg.Log.Warn("read the cards", "error", err)
 		}
 	}
-	m.heat = newThermometer(cfg)
+	m.heat, m.awake = newThermometer(m.cfg), newAwakeClock(m.cfg.Now)
 	for _, s := range cfg.Workers {
 		var card *models.Card
 		if i := slices.IndexFunc(cards, func(c models.Card) bool { return c.Index == s.Index }); s.Kind == models.WorkerManaged && i >= 0 {
@@ -91,6 +92,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	m.clearForeign(ctx)
+	awake, asleep := context.WithCancel(context.WithoutCancel(ctx)) // prompts are followed beyond ctx
+	defer asleep()
+	go m.awake.run(awake)
 	var all sync.WaitGroup
 	for _, w := range m.workers {
 		all.Go(func() { w.run(ctx) })

@@ -163,7 +163,7 @@ func writeInput(dir, jobID, name string, r io.Reader) error {
 // submit sends the prompt, once. When it is not certain whether the engine took it, the engine is looked at; the same
 // id is never sent again.
 func (x *execution) submit() *Outcome {
-	x.sentAt, x.heard = x.now(), x.now()
+	x.sentAt, x.heard = x.now(), x.awake()
 	x.sentNS.Store(x.sentAt.UnixNano())
 	ctx, cancel := context.WithTimeout(x.s.ctx, submitLimit)
 	defer cancel()
