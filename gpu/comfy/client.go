@@ -53,6 +53,7 @@ type Client struct {
 	bad   error
 	calls *http.Client
 	files *http.Client
+	dials func(ctx context.Context, network, address string) (net.Conn, error) // of the WebSocket
 	opts  Options
 }
 
@@ -73,7 +74,7 @@ func New(baseURL string, opts Options) *Client {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	c := &Client{opts: opts, calls: httpClient(), files: httpClient()}
+	c := &Client{opts: opts, calls: httpClient(), files: httpClient(), dials: dialer.DialContext}
 	c.base, c.bad = url.Parse(strings.TrimRight(baseURL, "/"))
 	if c.bad == nil && (c.base.Scheme != "http" && c.base.Scheme != "https" || c.base.Host == "") {
 		c.bad = fmt.Errorf("the engine's address %q is not an http URL", baseURL)
@@ -81,12 +82,15 @@ func New(baseURL string, opts Options) *Client {
 	return c
 }
 
+// dialer makes the connections to engines.
+var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
+
 // httpClient ignores proxy settings: an engine is reached directly, or not at all. It never follows redirects: ComfyUI
 // sends none, so one means that something else answers.
 func httpClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
 			MaxConnsPerHost:     maxConns,
 			MaxIdleConnsPerHost: 4,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -54,7 +53,7 @@ func (c *Client) dial(ctx context.Context, clientID string) (*socket, error) {
 		u.User = nil
 	}
 	d := websocket.Dialer{
-		NetDialContext:   (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		NetDialContext:   c.dials,
 		HandshakeTimeout: greetWait,
 		ReadBufferSize:   32 << 10,
 		WriteBufferSize:  1 << 10,

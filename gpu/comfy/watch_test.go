@@ -2,11 +2,14 @@ package comfy
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fasthttp/websocket"
@@ -35,9 +38,16 @@ type sockets struct {
 
 func newSockets(t *testing.T) *sockets {
 	t.Helper()
+	s := unstarted(t)
+	s.Start()
+	return s
+}
+
+func unstarted(t *testing.T) *sockets {
+	t.Helper()
 	s := &sockets{peers: make(chan *peer, 8)}
 	up := websocket.Upgrader{}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.dials.Add(1)
 		if s.refuse.Add(-1) >= 0 {
 			http.Error(w, "not yet", http.StatusServiceUnavailable)
@@ -102,12 +112,15 @@ type watching struct {
 	stop   context.CancelFunc
 }
 
-func watch(t *testing.T, url string, o Options) *watching {
+func watch(t *testing.T, url string, o Options, change ...func(*Client)) *watching {
 	t.Helper()
 	if o.RedialMin == 0 {
 		o.RedialMin, o.RedialMax = time.Millisecond, 10*time.Millisecond
 	}
 	c := New(url, o)
+	for _, f := range change {
+		f(c)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &watching{t: t, events: make(chan gpu.Event, 1000), ended: make(chan error, 1), stop: stop}
 	go func() { w.ended <- c.Watch(ctx, "fleet 1", func(e gpu.Event) { w.events <- e }) }()
@@ -228,32 +241,67 @@ func TestWatchWaitsForAnEngineThatIsNotUpYet(t *testing.T) {
 	p.serve()
 }
 
+// pipes is a listener of connections in memory, whose deadlines follow the clock of a synctest bubble.
+type pipes struct {
+	net.Listener // of nothing but an address
+	conns        chan net.Conn
+	once         sync.Once
+}
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	p.conns <- there
+	return here, nil
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.conns) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8188} }
+
+// greeted is a Watch that is connected to a peer in memory, in a bubble whose time passes at once. The peer reads only
+// when told to.
+func greeted(t *testing.T, test func(t *testing.T, s *sockets, p *peer, w *watching)) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := unstarted(t), &pipes{conns: make(chan net.Conn, 1)}
+		s.Listener.Close()
+		s.Listener = l
+		s.Start()
+		w := watch(t, s.URL, Options{}, func(c *Client) { c.dials = l.dial })
+		p := s.next(t)
+		p.greet()
+		w.next(gpu.EventConnected)
+		w.next(gpu.EventStatus)
+		test(t, s, p, w)
+	})
+}
+
 func TestAPeerThatIsSilentIsGivenUp(t *testing.T) {
-	s := newSockets(t)
-	w := watch(t, s.URL, Options{PingEvery: 10 * time.Millisecond, PongWait: 100 * time.Millisecond})
-	p := s.next(t)
-	p.greet()
-	w.next(gpu.EventConnected)
-	w.next(gpu.EventStatus)
-	// The peer reads nothing from here on, so it answers no ping.
-	w.next(gpu.EventDisconnected)
-	s.next(t).serve()
+	greeted(t, func(t *testing.T, s *sockets, p *peer, w *watching) {
+		p.conn.SetPingHandler(func(string) error { return nil })
+		p.serve()
+		time.Sleep(20*time.Second - 1)
+		w.none()
+		w.next(gpu.EventDisconnected)
+		s.next(t).serve()
+	})
 }
 
 func TestAPeerThatOnlyAnswersPingsIsKept(t *testing.T) {
-	s := newSockets(t)
-	w := watch(t, s.URL, Options{PingEvery: 20 * time.Millisecond, PongWait: 400 * time.Millisecond})
-	p := s.next(t)
-	p.greet()
-	w.next(gpu.EventConnected)
-	w.next(gpu.EventStatus)
-	var pings atomic.Int32
-	answer := p.conn.PingHandler()
-	p.conn.SetPingHandler(func(d string) error { pings.Add(1); return answer(d) })
-	p.serve()
-	// As many pings as take twice the time after which silence would end the connection.
-	require.Eventually(t, func() bool { return pings.Load() > 40 }, patience, 5*time.Millisecond)
-	w.none()
+	greeted(t, func(t *testing.T, _ *sockets, p *peer, w *watching) {
+		p.serve()
+		time.Sleep(time.Hour)
+		w.none()
+	})
 }
 
 func TestAnEngineThatNeverGreetsIsNotConnected(t *testing.T) {
@@ -269,16 +317,15 @@ func TestAnEngineThatNeverGreetsIsNotConnected(t *testing.T) {
 }
 
 func TestWatchEndsAlthoughThePeerDoesNotAnswer(t *testing.T) {
-	s := newSockets(t)
-	w := watch(t, s.URL, Options{})
-	p := s.next(t)
-	p.greet()
-	w.next(gpu.EventConnected)
-	began := time.Now()
-	w.stop()
-	err := <-w.ended
-	w.ended <- err
-	require.Less(t, time.Since(began), 2*closeWait+writeWait)
+	greeted(t, func(t *testing.T, _ *sockets, p *peer, w *watching) {
+		p.conn.SetCloseHandler(func(int, string) error { return nil })
+		p.serve()
+		began := time.Now()
+		w.stop()
+		err := <-w.ended
+		w.ended <- err
+		require.Equal(t, closeWait, time.Since(began))
+	})
 }
 
 func TestTheSocketUsesPrefixAndPassword(t *testing.T) {
