@@ -169,7 +169,7 @@ func TestAJobGoesFromRequestToOutputs(t *testing.T) {
 	task := w.fleet.task(0)
 	require.Contains(t, string(task.Graph), `"`+v.ID+`/0.png"`, "the medium has a name of ours")
 	require.Contains(t, string(task.Graph), `"`+task.AttemptID+"/"+v.ID[:8]+`_out"`, "outputs cannot collide")
-	require.Eventually(t, func() bool { return w.fleet.hasForgotten(task.AttemptID) }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return w.fleet.hasForgotten(task.AttemptID) }, 30*time.Second, 5*time.Millisecond)
 }
 
 func TestARefusedSubmissionLeavesNothingBehind(t *testing.T) {
@@ -431,7 +431,7 @@ func TestNoPromptIsSentBeforeItsJobIsAccepted(t *testing.T) {
 				if refusal != nil && err != nil {
 					require.ErrorIs(t, err, refusal)
 					require.ErrorIs(t, <-sent, models.ErrFenced)
-					require.Eventually(t, func() bool { return slices.Equal(before, w.files()) }, 10*time.Second, time.Millisecond)
+					require.Eventually(t, func() bool { return slices.Equal(before, w.files()) }, 30*time.Second, time.Millisecond)
 					return
 				}
 				require.NoError(t, err)
@@ -463,7 +463,7 @@ func TestALateSuccessOfACancelledJobIsDiscarded(t *testing.T) {
 	_, _, err = w.Cancel(t.Context(), w.tenant.ID, id, "test")
 	require.NoError(t, err)
 	close(finish)
-	require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 10*time.Second, 10*time.Millisecond, "only the medium stays")
+	require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 30*time.Second, 10*time.Millisecond, "only the medium stays")
 	v, err := w.Job(t.Context(), w.tenant.ID, id)
 	require.NoError(t, err)
 	require.Equal(t, models.JobCanceled, v.State)
@@ -480,7 +480,7 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 				ref := &gpu.FileRef{Filename: "a.png", Subfolder: task.AttemptID, Type: "output"}
 				w.fleet.give("a.png", big("the result"))
 				o.Made([]gpu.NodeOutput{{Node: "2", Key: "images", File: ref}})
-				require.Eventually(t, func() bool { return len(w.files()) == 2 }, 10*time.Second, time.Millisecond, "beside the medium")
+				require.Eventually(t, func() bool { return len(w.files()) == 2 }, 30*time.Second, time.Millisecond, "beside the medium")
 				if !success {
 					return gpu.Outcome{Started: true, Cause: models.CauseException, Detail: "no"}
 				}
@@ -492,7 +492,7 @@ func TestOutputsAreStoredWhileTheirPromptGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			if !success {
 				w.until(acc.Job.ID, models.JobFailed)
-				require.Eventually(t, func() bool { return len(w.files()) == 1 }, 10*time.Second, time.Millisecond, "only the medium is left")
+				require.Eventually(t, func() bool { return len(w.files()) == 1 }, 30*time.Second, time.Millisecond, "only the medium is left")
 				return
 			}
 			w.until(acc.Job.ID, models.JobSucceeded)
@@ -725,7 +725,7 @@ func TestFilesWithoutAJobAreSweptAfterADay(t *testing.T) {
 	require.Len(t, w.stored(), 2)
 	w.Now = func() time.Time { return time.Now().UTC().Add(25 * time.Hour) }
 	w.dispatch()
-	require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.stored()) == 1 }, 30*time.Second, 10*time.Millisecond)
 	p, err := w.Payload(t.Context(), w.tenant.ID, acc.Job.ID)
 	require.NoError(t, err)
 	require.Equal(t, p.Media[0].AssetID, w.stored()[0])

@@ -402,7 +402,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	_, r = dial()
 	require.Equal(t, "too_many_connections", problemOf(t, r).Code)
 	first.Close()
-	require.Eventually(t, func() bool { return e.connections.Load() == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return e.connections.Load() == 0 }, 30*time.Second, 5*time.Millisecond)
 	_, r = dial()
 	require.Equal(t, http.StatusOK, r.StatusCode)
 }

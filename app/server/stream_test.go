@@ -85,7 +85,7 @@ func TestEventsArriveWithHeartbeatsAndEnd(t *testing.T) {
 	}
 	require.NoError(t, lines.Err())
 	require.Equal(t, "id: 7|event: status|data: a|data: b|", rest)
-	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 30*time.Second, time.Millisecond)
 }
 
 func TestGoneClientIsSeenAtOnce(t *testing.T) {
@@ -101,7 +101,7 @@ func TestGoneClientIsSeenAtOnce(t *testing.T) {
 	require.Equal(t, int32(1), src.open.Load())
 	cancel()
 	r.Body.Close()
-	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 30*time.Second, time.Millisecond)
 
 	ws, _, err := websocket.DefaultDialer.Dial(strings.Replace(e.url, "http", "ws", 1)+"/ws", nil)
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestGoneClientIsSeenAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "x", string(m))
 	ws.Close()
-	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 30*time.Second, time.Millisecond)
 }
 
 func TestStreamsEndWhenTheServerStops(t *testing.T) {
@@ -291,7 +291,7 @@ func TestFilesAreServedInPartsAndNeverAsActiveContent(t *testing.T) {
 		require.Contains(t, r.Header.Get("Content-Disposition"), "attachment", kind)
 		require.Equal(t, "nosniff", r.Header.Get("X-Content-Type-Options"))
 	}
-	require.Eventually(t, func() bool { return opened.Load() == closed.Load() }, 5*time.Second, time.Millisecond, "every file is closed")
+	require.Eventually(t, func() bool { return opened.Load() == closed.Load() }, 30*time.Second, time.Millisecond, "every file is closed")
 }
 
 func TestBrokenSourceBreaksTheConnection(t *testing.T) {
@@ -329,12 +329,12 @@ func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 	defer c.Close()
 	_, err = io.WriteString(c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return src.open.Load() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.open.Load() == 1 }, 30*time.Second, time.Millisecond)
 	large := strings.Repeat("x", 8<<20) // more than the sockets' buffers hold
 	for range 4 {
 		src.say(large)
 	}
-	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.open.Load() == 0 }, 30*time.Second, time.Millisecond)
 }
 
 // TestStoppingDoesNotWaitForStreamsThatNobodyReads has a write stuck on each kind of stream when the stop comes.
@@ -354,9 +354,9 @@ func TestStoppingDoesNotWaitForStreamsThatNobodyReads(t *testing.T) {
 	defer ws.Close()
 	large := strings.Repeat("x", 32<<20) // more than the sockets' buffers hold
 	for _, s := range []*source{src, wsSrc} {
-		require.Eventually(t, func() bool { return s.open.Load() == 1 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return s.open.Load() == 1 }, 30*time.Second, time.Millisecond)
 		s.say(large)
-		require.Eventually(t, func() bool { return len(s.frames) == 0 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return len(s.frames) == 0 }, 30*time.Second, time.Millisecond)
 	}
 	require.NoError(t, e.stop(5*time.Second))
 	require.Zero(t, src.open.Load()+wsSrc.open.Load())

@@ -250,7 +250,7 @@ func TestNothingStaysOpenAfterTheEnd(t *testing.T) {
 			awaitDone(t, p)
 			p.Detach()
 		}
-		require.Eventually(t, func() bool { return open() <= before }, 5*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return open() <= before }, 30*time.Second, 5*time.Millisecond)
 	})
 }
 
