@@ -84,19 +84,31 @@ func (c *Client) get(ctx context.Context, url string) (*http.Response, error) {
 	failure := errFetch(fmt.Sprintf("the server answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode)), nil)
 	switch {
 	case answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode >= 500:
-		return nil, errors.Join(failure, retryAfter(answer.Header))
+		return nil, errors.Join(failure, waitFor(answer.Header))
 	default:
 		return nil, backoff.Permanent(failure)
 	}
 }
 
-// retryAfter is the wait that a busy server asked for, nil when it asked for none or for too long.
-func retryAfter(h http.Header) error {
-	seconds, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || seconds <= 0 || time.Duration(seconds)*time.Second > maxRetryAfter {
+// waitFor is the wait that a busy server asked for, nil when it asked for none or for too long.
+func waitFor(h http.Header) error {
+	asked := retryAfter(h, time.Now())
+	if asked <= 0 || asked > maxRetryAfter {
 		return nil
 	}
-	return backoff.RetryAfter(seconds)
+	return &backoff.RetryAfterError{Duration: asked}
+}
+
+// retryAfter is the pause that a server asks for by seconds or a date, 0 when it asks for none or makes no sense.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := h.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
 }
 
 // save judges an answer by its headers and copies its body.

@@ -18,6 +18,8 @@ type Answer struct {
 	Status int
 	// Location is where a redirect points, "" for none.
 	Location string
+	// RetryAfter is how long it asks to be left alone (RFC 9110, 10.2.3), 0 when it does not say or makes no sense.
+	RetryAfter time.Duration
 	// Body is its beginning, 4 kB at most.
 	Body []byte
 	// Latency is from the call until the status came; also set with an error.
@@ -56,5 +58,6 @@ func (c *Client) Post(ctx context.Context, url string, header http.Header, body 
 	defer answer.Body.Close()
 	// The status decides; a body that drips or breaks off is kept as far as it came.
 	kept, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	return Answer{Status: answer.StatusCode, Location: answer.Header.Get("Location"), Body: kept, Latency: latency}, nil
+	return Answer{Status: answer.StatusCode, Location: answer.Header.Get("Location"), RetryAfter: retryAfter(answer.Header, time.Now()),
+		Body: kept, Latency: latency}, nil
 }

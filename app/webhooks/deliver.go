@@ -62,7 +62,7 @@ func (o *Outbox) deliver(ctx context.Context, d models.Delivery) {
 			o.record(ctx, d, attempt, models.DeliveryFailed, nil)
 			return
 		}
-		next := o.Now().Add(pause)
+		next := o.Now().Add(max(pause, min(answer.RetryAfter, maxAsked)))
 		o.record(ctx, d, attempt, models.DeliveryPending, &next)
 	}
 }

@@ -9,6 +9,9 @@ import (
 // that an endpoint may be down for a day.
 const MaxAttempts = 9
 
+// maxAsked is the longest pause that an endpoint may ask for by Retry-After: the schedule's own longest.
+const maxAsked = 10 * time.Hour
+
 // pauses are the waits after each attempt but the last. The first three attempts come quickly, as the guide promises;
 // then it is the schedule that Standard Webhooks suggest.
 func pauses() [MaxAttempts - 1]time.Duration {
