@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,10 +211,17 @@ func TestAnEngineThatChoosesIDsItselfIsTooOld(t *testing.T) {
 }
 
 func TestARejectionIsReportedEvenIfTheEngineKeepsThePrompt(t *testing.T) {
-	_, c := newEngine(t, map[string]http.HandlerFunc{
-		"POST /prompt": says(200, `{"prompt_id":"`+promptID+`","node_errors":{"7":{}}}`)})
-	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	var looks atomic.Int32
+	_, c := newEngine(t, map[string]http.HandlerFunc{
+		"POST /prompt": says(200, `{"prompt_id":"`+promptID+`","node_errors":{"7":{}}}`), "POST /queue": says(200, ""),
+		"GET /queue": func(w http.ResponseWriter, _ *http.Request) {
+			if looks.Add(1) == 2 {
+				cancel() // it has been told twice by now
+			}
+			_, _ = io.WriteString(w, `{"queue_running":[],"queue_pending":[[1,"`+promptID+`",{},{},["4"]]]}`)
+		}})
 	err := c.Submit(ctx, prompt())
 	var r *gpu.Rejection
 	require.ErrorAs(t, err, &r)
