@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,13 +22,14 @@ import (
 	"comfyfleet/gpu/sim"
 )
 
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // bench is a simulator with a client and a Watch on it.
 type bench struct {
 	t      *testing.T
 	client *comfy.Client
 	events chan gpu.Event
+	left   chan struct{} // gets a token when the engine has noticed the end of a socket
 	id     string
 }
 
@@ -34,8 +37,14 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	engine, err := sim.New(sim.Options{BaseDir: t.TempDir(), TestNodes: true, Speed: 100, Die: func(string, int) {}})
 	require.NoError(t, err)
-	server := httptest.NewServer(engine.Handler())
-	b := &bench{t: t, client: comfy.New(server.URL, comfy.Options{}), events: make(chan gpu.Event, 10_000), id: "fleet-1"}
+	left := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		engine.Handler().ServeHTTP(w, r)
+		if r.URL.Path == "/ws" {
+			left <- struct{}{}
+		}
+	}))
+	b := &bench{t: t, client: comfy.New(server.URL, comfy.Options{}), events: make(chan gpu.Event, 10_000), left: left, id: "fleet-1"}
 	t.Cleanup(func() {
 		require.NoError(t, b.client.Close())
 		require.NoError(t, engine.Close())
@@ -44,7 +53,8 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// watch follows the engine until the test ends or the returned function is called, and returns when it is connected.
+// watch follows the engine until the test ends or the returned function is called, and returns when it is connected. The
+// function returns when the engine knows of the end.
 func (b *bench) watch() (stop func()) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -53,7 +63,11 @@ func (b *bench) watch() (stop func()) {
 		defer close(ended)
 		_ = b.client.Watch(ctx, b.id, func(e gpu.Event) { b.events <- e })
 	}()
-	stop = func() { cancel(); <-ended }
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-ended
+		<-b.left
+	})
 	b.t.Cleanup(stop)
 	b.until(gpu.EventConnected, "")
 	return stop
@@ -110,6 +124,9 @@ func steps(n int, delay float64) string {
 		"2":{"class_type":"SimSteps","inputs":{"image":["1",0],"steps":%d,"delay":%g,"preview":true,"seed":%d}},
 		"3":{"class_type":"SaveImage","inputs":{"images":["2",0],"filename_prefix":"attempt/job_out"}}}`, n, delay, n)
 }
+
+// endless is a graph whose steps go on for longer than any test.
+func endless() string { return steps(100_000, 0.5) }
 
 func TestTheSimulatorIsRecognised(t *testing.T) {
 	b := newBench(t)
@@ -229,7 +246,7 @@ func TestAGraphThatIsWrongIsRejected(t *testing.T) {
 func TestAQueueCanBeReadAndEmptied(t *testing.T) {
 	b := newBench(t)
 	b.watch()
-	running := b.submit(steps(100_000, 0.1))
+	running := b.submit(endless())
 	b.until(gpu.EventSteps, running)
 	first, second := b.submit(steps(2, 0.001)), b.submit(steps(3, 0.001))
 	q, err := b.client.Queue(t.Context())
@@ -302,10 +319,10 @@ func TestAnUploadedPictureCanBeLoaded(t *testing.T) {
 func TestASecondWatchUnderTheSameIDHearsTheRest(t *testing.T) {
 	b := newBench(t)
 	stop := b.watch()
-	id := b.submit(steps(100_000, 0.1))
+	id := b.submit(endless())
 	b.until(gpu.EventSteps, id)
 	stop()
-	b.watch() // closed with a handshake before, so the engine has not mixed the two up
+	b.watch() // the engine knows that the first one is closed, so it does not mix the two up
 	b.until(gpu.EventSteps, id)
 	require.NoError(t, b.client.Interrupt(t.Context(), id))
 	b.until(gpu.EventEnd, id)
