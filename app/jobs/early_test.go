@@ -81,28 +81,33 @@ func TestWhatTheHistoryDoesNotNameIsDeleted(t *testing.T) {
 }
 
 func TestAnEarlyOutputThatFailedIsTriedAgainUnlessItsWorkerWasSilent(t *testing.T) {
-	s := &shelf{fail: errors.New("not yet")}
-	e := s.early(t)
-	e.begin([]gpu.NodeOutput{made("a", "output")})
-	out, err := e.take(t.Context(), made("a", "output"))
-	require.NoError(t, err)
-	require.Equal(t, "a#2", out.output.ID)
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{fail: errors.New("not yet")}
+		e := s.early(t)
+		e.begin([]gpu.NodeOutput{made("a", "output")})
+		out, err := e.take(t.Context(), made("a", "output"))
+		require.NoError(t, err)
+		require.Equal(t, "a#2", out.output.ID)
 
-	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
-	s.mu.Lock() // it is still being read when it is taken
-	e.begin([]gpu.NodeOutput{made("b", "output")})
-	time.AfterFunc(50*time.Millisecond, s.mu.Unlock)
-	_, err = e.take(t.Context(), made("b", "output"))
-	require.ErrorContains(t, err, "sent nothing for 1s")
+		s.fail = fmt.Errorf("read: %w", silentError{time.Second})
+		store := e.store
+		e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
+			time.Sleep(time.Second) // of the bubble: it is still being read when it is taken
+			return store(ctx, n)
+		}
+		e.begin([]gpu.NodeOutput{made("b", "output")})
+		_, err = e.take(t.Context(), made("b", "output"))
+		require.ErrorContains(t, err, "sent nothing for 1s")
 
-	s.fail = fmt.Errorf("read: %w", silentError{time.Second})
-	e.begin([]gpu.NodeOutput{made("c", "output")})
-	<-e.files[gpu.FileRef{Filename: "c", Type: "output"}].placed
-	out, err = e.take(t.Context(), made("c", "output"))
-	require.NoError(t, err, "it was silent long ago")
-	require.Equal(t, "c#5", out.output.ID)
-	e.discard()
-	require.Empty(t, s.removed)
+		s.fail = fmt.Errorf("read: %w", silentError{time.Second})
+		e.begin([]gpu.NodeOutput{made("c", "output")})
+		<-e.files[gpu.FileRef{Filename: "c", Type: "output"}].placed
+		out, err = e.take(t.Context(), made("c", "output"))
+		require.NoError(t, err, "it was silent long ago")
+		require.Equal(t, "c#5", out.output.ID)
+		e.discard()
+		require.Empty(t, s.removed)
+	})
 }
 
 func TestAFileThatChangedSinceOrMayBeSweptIsStoredAgain(t *testing.T) {
