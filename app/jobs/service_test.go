@@ -116,7 +116,7 @@ func (w *world) until(id string, state models.JobState) jobs.View {
 		v, err = w.Job(w.t.Context(), w.tenant.ID, id)
 		require.NoError(w.t, err)
 		return v.State == state
-	}, 10*time.Second, 5*time.Millisecond, "want %s, have %+v", state, v)
+	}, 30*time.Second, 5*time.Millisecond, "want %s, have %+v", state, v)
 	return v
 }
 
@@ -290,7 +290,7 @@ func TestAnIdleWorkerIsClaimedWithTheAcceptance(t *testing.T) {
 		id = acc.Job.ID
 		w.until(id, models.JobSucceeded)
 		return counted.claims.Load() == before
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 
 	attempts, err := w.Attempts(t.Context(), w.tenant.ID, id)
 	require.NoError(t, err)
@@ -362,7 +362,7 @@ func TestACancelOfAJobThatWasClaimedWithItsAcceptanceIsSeenByTheFence(t *testing
 		require.Eventually(t, func() bool {
 			_, changed, err := w.Cancel(t.Context(), w.tenant.ID, task.JobID, "test")
 			return err == nil && changed // it has been committed
-		}, 10*time.Second, time.Millisecond)
+		}, 30*time.Second, time.Millisecond)
 		reached <- task.Fence(ctx)
 		return gpu.Outcome{Cause: models.CauseCanceled}
 	}
@@ -374,7 +374,7 @@ func TestACancelOfAJobThatWasClaimedWithItsAcceptanceIsSeenByTheFence(t *testing
 		require.NoError(t, err)
 		require.ErrorIs(t, <-reached, models.ErrFenced)
 		return counted.claims.Load() == before
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // heldAccepts is a store whose acceptances wait until the fence of their attempt was asked.
