@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -196,6 +197,34 @@ func TestStuckBodyEndsAndASlowOneDoesNot(t *testing.T) {
 	r = send(1, false)
 	require.Equal(t, http.StatusRequestTimeout, r.StatusCode)
 	require.Equal(t, "request_timeout", problemOf(t, r).Code)
+}
+
+// In a bubble of time, where no stalled machine makes a slow body a stuck one.
+func TestASlowBodyDoesNotEndBeforeItIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Config: Config{}.withDefaults()}
+		client, conn := net.Pipe()
+		var ctx fasthttp.RequestCtx
+		ctx.Init2(conn, nil, false)
+		const parts, size = 5, 1000
+		b := &Body{s: s, ctx: &ctx, r: conn, limit: 1 << 20, length: parts*size + 1, until: s.Now().Add(uploadLimit)}
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for range parts {
+				time.Sleep(s.ReadIdle - time.Second)
+				_, _ = client.Write(make([]byte, size)) // what came is counted
+			}
+		}()
+		began := time.Now()
+		n, err := io.Copy(io.Discard, b)
+		took := time.Since(began)
+		conn.Close()
+		<-sent
+		require.ErrorIs(t, err, fiber.ErrRequestTimeout)
+		require.EqualValues(t, parts*size, n)
+		require.Equal(t, parts*(s.ReadIdle-time.Second)+s.ReadIdle, took, "each part has the time of a read")
+	})
 }
 
 func TestUnknownPathsAndMethodsAreProblems(t *testing.T) {
