@@ -47,16 +47,28 @@ type world struct {
 	stop   func()
 }
 
-// clock runs with the real one, and can be put forward.
+// clock runs with the real one until it is held, and can be put forward.
 type clock struct {
-	mu  sync.Mutex
-	add time.Duration
+	mu   sync.Mutex
+	held time.Time
+	add  time.Duration
 }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().UTC().Add(c.add)
+	at := time.Now()
+	if !c.held.IsZero() {
+		at = c.held
+	}
+	return at.UTC().Add(c.add)
+}
+
+// hold lets the clock stand still.
+func (c *clock) hold() {
+	c.mu.Lock()
+	c.held = time.Now()
+	c.mu.Unlock()
 }
 
 func (c *clock) forward(d time.Duration) {

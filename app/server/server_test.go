@@ -312,7 +312,8 @@ func TestKeyIsTakenFromEveryPlace(t *testing.T) {
 }
 
 func TestRateIsLimitedBeforeTheBodyIsRead(t *testing.T) {
-	e := start(t, Config{}, func(s *Server) {
+	now := time.Now()
+	e := start(t, Config{Now: func() time.Time { return now }, ReadIdle: time.Hour}, func(s *Server) {
 		limit := Limit{Bucket: "submit", PerMinute: func(models.Tenant) int { return 2 }}
 		s.App.Post("/jobs", s.Auth(oneKey{}, models.ScopeRead, limit), echoSize(s, 1<<40))
 	})
