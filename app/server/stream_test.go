@@ -147,6 +147,7 @@ func TestRevokedKeyEndsItsStreams(t *testing.T) {
 		s.App.Get("/ws", s.Auth(keys, models.ScopeRead, Limit{}), func(c *fiber.Ctx) error {
 			check := Recheck(c, keys, models.ScopeRead)
 			return s.WebSocket(c, func(ctx context.Context) (Feed, error) {
+				s.Heartbeat = 10 * time.Millisecond // the patience with the client's pongs stays long
 				f, err := src.feed(ctx)
 				f.Check = check
 				return f, err
