@@ -97,7 +97,7 @@ func newWorld(t *testing.T, change ...func(c *server.Config, d *api.Deps)) *worl
 	w.signer, err = api.NewSigner(w.clock.now, api.SignKey{ID: "k2", Secret: bytes.Repeat([]byte{2}, 32)}, api.SignKey{ID: "k1", Secret: bytes.Repeat([]byte{1}, 32)})
 	require.NoError(t, err)
 
-	c := server.Config{Log: log, Now: w.clock.now}
+	c := server.Config{Log: log, Now: w.clock.now, DrainFor: time.Minute}
 	d := api.Deps{
 		Keys: auth.NewKeys(w.store, w.clock.now), Jobs: w.jobs, Follow: api.FollowJobs(w.jobs), FollowEnd: api.FollowJobEnds(w.jobs), Blobs: api.StoreBlobs(w.blobs),
 		Library: w.store, Usage: w.store, Fleet: w.fleet, Signer: w.signer, NewID: uuid.NewString, Version: "test",

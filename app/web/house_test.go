@@ -92,7 +92,7 @@ func (h *house) serve(t testing.TB, ln net.Listener) string {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	base := "http://" + ln.Addr().String()
-	s := server.New(context.Background(), server.Config{Log: log})
+	s := server.New(context.Background(), server.Config{Log: log, DrainFor: patience})
 	require.NoError(t, Register(s, Deps{
 		Jobs: h, Follow: h.follow, Fleet: h, People: h, Tenants: h, Library: houseLibrary{h}, Stats: h, Deliveries: h, Blobs: h.blobs,
 		Throttle: auth.NewThrottle(h.clock), Log: log, Env: views.Env{Host: "rack-1"}, Version: "0.0.0", PublicURL: base, Now: h.clock,
