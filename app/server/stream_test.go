@@ -133,7 +133,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 		_, _, err := ws.ReadMessage()
 		closed <- err
 	}()
-	require.NoError(t, e.stop(5*time.Second))
+	require.NoError(t, e.stop(30*time.Second))
 	_, err = io.ReadAll(r.Body)
 	require.NoError(t, err)
 	require.True(t, websocket.IsCloseError(<-closed, websocket.CloseServiceRestart))
@@ -143,7 +143,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 func TestRevokedKeyEndsItsStreams(t *testing.T) {
 	src := newSource()
 	keys := oneKey{revoked: make(chan struct{})}
-	e := start(t, Config{Heartbeat: 10 * time.Millisecond}, func(s *Server) {
+	e := start(t, Config{Heartbeat: time.Hour}, func(s *Server) {
 		s.App.Get("/ws", s.Auth(keys, models.ScopeRead, Limit{}), func(c *fiber.Ctx) error {
 			check := Recheck(c, keys, models.ScopeRead)
 			return s.WebSocket(c, func(ctx context.Context) (Feed, error) {
@@ -322,7 +322,7 @@ func (errReader) Read([]byte) (int, error) { return 0, errors.New("disk") }
 
 func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 	src := newSource()
-	e := start(t, Config{WriteIdle: 50 * time.Millisecond, Heartbeat: time.Hour}, func(s *Server) {
+	e := start(t, Config{WriteIdle: 500 * time.Millisecond, Heartbeat: time.Hour}, func(s *Server) {
 		s.App.Get("/events", func(c *fiber.Ctx) error { return s.SSE(c, src.feed) })
 	})
 	c, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
@@ -341,7 +341,7 @@ func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 // TestStoppingDoesNotWaitForStreamsThatNobodyReads has a write stuck on each kind of stream when the stop comes.
 func TestStoppingDoesNotWaitForStreamsThatNobodyReads(t *testing.T) {
 	src, wsSrc := newSource(), newSource()
-	e := start(t, Config{Heartbeat: time.Hour}, func(s *Server) {
+	e := start(t, Config{Heartbeat: time.Hour, WriteIdle: time.Hour}, func(s *Server) {
 		s.App.Get("/events", func(c *fiber.Ctx) error { return s.SSE(c, src.feed) })
 		s.App.Get("/ws", func(c *fiber.Ctx) error { return s.WebSocket(c, wsSrc.feed) })
 	})
@@ -359,7 +359,7 @@ func TestStoppingDoesNotWaitForStreamsThatNobodyReads(t *testing.T) {
 		s.say(large)
 		require.Eventually(t, func() bool { return len(s.frames) == 0 }, 30*time.Second, time.Millisecond)
 	}
-	require.NoError(t, e.stop(5*time.Second))
+	require.NoError(t, e.stop(30*time.Second))
 	require.Zero(t, src.open.Load()+wsSrc.open.Load())
 }
 
@@ -391,7 +391,7 @@ func TestShutdownWaitsForRequestsAndThenCutsThem(t *testing.T) {
 		<-e.Stopping()
 		close(release)
 	}()
-	require.NoError(t, e.stop(5*time.Second))
+	require.NoError(t, e.stop(30*time.Second))
 	require.Equal(t, http.StatusOK, <-answered)
 
 	entered = make(chan struct{}, 1)
