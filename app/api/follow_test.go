@@ -357,7 +357,7 @@ func TestFollowersOfATenantAreLimited(t *testing.T) {
 		require.NoError(t, err)
 		r.Body.Close()
 		return r.StatusCode == http.StatusOK
-	}, 5*time.Second, 5*time.Millisecond, "a place that is given back can be taken")
+	}, 30*time.Second, 5*time.Millisecond, "a place that is given back can be taken")
 }
 
 func TestManyFollowersAllSeeTheEnd(t *testing.T) {

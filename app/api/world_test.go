@@ -139,7 +139,7 @@ func (w *world) serve() {
 	served := make(chan error, 1)
 	go func() { served <- w.server.Serve(ln) }()
 	w.stop = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		require.NoError(w.t, w.server.Shutdown(ctx))
 		require.NoError(w.t, <-served)
@@ -225,7 +225,7 @@ func (w *world) until(id, status string) map[string]any {
 	require.Eventually(w.t, func() bool {
 		m = w.get("acme", "/v1/jobs/"+id).object(w.t)
 		return m["status"] == status
-	}, 10*time.Second, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 	return m
 }
 
