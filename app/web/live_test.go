@@ -30,6 +30,19 @@ func holds(selector, text string) func(event) bool {
 	}
 }
 
+// gather reads events until what they sent together fits.
+func gather(t *testing.T, events <-chan event, fits func(all event) bool) event {
+	t.Helper()
+	all := event{name: "parts"}
+	await(t, events, func(e event) bool {
+		if e.name == "parts" {
+			all.data += e.data
+		}
+		return fits(all)
+	})
+	return all
+}
+
 func TestAStreamBeginsWithEverythingAndThenSendsWhatChanged(t *testing.T) {
 	h := newHouse(t)
 	running, _, _ := stand(t, h)
@@ -46,7 +59,9 @@ func TestAStreamBeginsWithEverythingAndThenSendsWhatChanged(t *testing.T) {
 		h.jobs[0].Progress.Percent, h.jobs[0].Progress.Value = 73, 14
 		h.updates[running.ID] = jobs.Update{Preview: []byte("x"), PreviewType: "image/png", PreviewVersion: 8}
 	})
-	next := await(t, events, holds(testid("percent"), "73 %"))
+	next := gather(t, events, func(all event) bool { // two events, when it was looking just then
+		return holds(testid("percent"), "73 %")(all) && strings.Contains(all.data, "preview?v=8")
+	})
 	d, err = goquery.NewDocumentFromReader(strings.NewReader(next.data))
 	require.NoError(t, err)
 	assert.Zero(t, d.Find("#sentence").Length(), "the sentence did not change")
@@ -57,8 +72,8 @@ func TestAStreamBeginsWithEverythingAndThenSendsWhatChanged(t *testing.T) {
 		j.State, j.Phase, j.Progress.Percent, j.FinishedAt = models.JobSucceeded, models.PhaseNone, 100, &h.now
 		h.keep(t, *j, "loop.mp4", "video", append([]byte("\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41"), make([]byte, 64)...))
 	})
-	await(t, events, func(e event) bool {
-		return holds(testid("state"), "Succeeded")(e) && strings.Contains(e.data, "<video src=")
+	gather(t, events, func(all event) bool {
+		return holds(testid("state"), "Succeeded")(all) && strings.Contains(all.data, "<video src=")
 	})
 }
 
