@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait of these tests.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // visitor is a browser without a screen: it keeps a session's cookie and token and follows no redirect.
 type visitor struct {
