@@ -138,6 +138,30 @@ func (e *endpoints) seen() []post {
 	return append([]post(nil), e.posts...)
 }
 
+// peak counts what is under way, and the most that ever was.
+type peak struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (p *peak) begin() (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now++
+	p.most = max(p.most, p.now)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.now--
+	}
+}
+
+func (p *peak) height() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.most
+}
+
 func status(n int) func(context.Context, *url.URL) (outbound.Answer, error) {
 	return func(context.Context, *url.URL) (outbound.Answer, error) { return outbound.Answer{Status: n}, nil }
 }

@@ -73,13 +73,12 @@ func TestSilentEndpointDoesNotHoldOthersHoweverLongItsBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		defer b.Close()
-		var atOnce, most atomic.Int32
+		var atOnce peak
 		world := &endpoints{answer: func(ctx context.Context, u *url.URL) (outbound.Answer, error) {
 			if u.Host != "silent.example" {
 				return outbound.Answer{Status: 200}, nil
 			}
-			most.Store(max(most.Load(), atOnce.Add(1)))
-			defer atOnce.Add(-1)
+			defer atOnce.begin()()
 			return silent(ctx, u)
 		}}
 		for i := range 300 {
@@ -92,7 +91,7 @@ func TestSilentEndpointDoesNotHoldOthersHoweverLongItsBacklog(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		assert.Equal(t, models.DeliveryDelivered, b.delivery(t, late.ID).State)
 		time.Sleep(time.Minute)
-		assert.LessOrEqual(t, most.Load(), int32(2), "one endpoint gets two at a time")
+		assert.LessOrEqual(t, atOnce.height(), 2, "one endpoint gets two at a time")
 
 		another := b.owe(t, "https://quick.example/hook")
 		time.Sleep(3 * time.Second)
@@ -104,10 +103,9 @@ func TestManyEndpointsAreServedSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		defer b.Close()
-		var atOnce, most atomic.Int32
+		var atOnce peak
 		world := &endpoints{answer: func(context.Context, *url.URL) (outbound.Answer, error) {
-			most.Store(max(most.Load(), atOnce.Add(1)))
-			defer atOnce.Add(-1)
+			defer atOnce.begin()()
 			time.Sleep(time.Second)
 			return outbound.Answer{Status: 200}, nil
 		}}
@@ -118,7 +116,7 @@ func TestManyEndpointsAreServedSideBySide(t *testing.T) {
 		defer stop()
 		time.Sleep(10 * time.Second)
 		assert.Len(t, world.seen(), 100)
-		assert.EqualValues(t, 32, most.Load())
+		assert.Equal(t, 32, atOnce.height())
 	})
 }
 
