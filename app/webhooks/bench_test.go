@@ -82,6 +82,13 @@ func newOutbox(s webhooks.Store, p webhooks.Poster) *webhooks.Outbox {
 	return webhooks.New(webhooks.Options{Store: s, Client: p, Log: slog.New(slog.DiscardHandler), Now: now})
 }
 
+// still is an outbox whose clock stands still: what was owed before is due, and nothing becomes due again while a test
+// looks at what became of it.
+func still(s webhooks.Store, p webhooks.Poster) *webhooks.Outbox {
+	at := now()
+	return webhooks.New(webhooks.Options{Store: s, Client: p, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return at }})
+}
+
 // start runs an outbox; stop ends it and waits.
 func start(t *testing.T, o *webhooks.Outbox) (stop func()) {
 	t.Helper()

@@ -23,7 +23,7 @@ func TestAnEndpointMayAskForALaterTryButNotForASoonerOne(t *testing.T) {
 				w.Header().Set("Retry-After", asked)
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}))
-			defer start(t, newOutbox(b, loopback(t)))()
+			defer start(t, still(b, loopback(t)))()
 			after, a := attempted(t, b, d.ID, 1)
 			require.Equal(t, models.DeliveryPending, after.State)
 			pause := after.NextAt.Sub(a.At) // from the start of the attempt
