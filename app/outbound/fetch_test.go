@@ -272,7 +272,7 @@ func TestNamesThatResolveInsideAreRefusedAtConnect(t *testing.T) {
 		var e *models.Error
 		require.ErrorAs(t, err, &e)
 		messages[e.Detail] = true
-		_, err = c.Post(t.Context(), target, nil, []byte("{}"), time.Second)
+		_, err = c.Post(t.Context(), target, nil, []byte("{}"), time.Minute)
 		requireProblem(t, err, "address_refused", "public address")
 	}
 	assert.Len(t, messages, 1, "inside and missing must read alike")
