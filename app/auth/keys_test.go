@@ -128,22 +128,24 @@ func TestForgetMakesARevocationHoldAtOnce(t *testing.T) {
 
 // A look-up that read the key before it was revoked and answers after Forget must not put it back.
 func TestForgetBeatsALookupUnderWay(t *testing.T) {
-	store, key := newKeyStore()
-	store.gate, store.asked = make(chan struct{}), make(chan struct{}, 8)
-	keys := auth.NewKeys(store, time.Now)
-	first := make(chan error, 1)
-	go func() {
-		_, err := keys.Authenticate(context.Background(), key, "")
-		first <- err
-	}()
-	<-store.asked
-	store.change(key, func(k *models.APIKey) { now := time.Now(); k.RevokedAt = &now })
-	keys.Forget(auth.HashKey(key))
-	close(store.gate)
-	require.NoError(t, <-first, "it asked before the revocation")
+	synctest.Test(t, func(t *testing.T) {
+		store, key := newKeyStore()
+		store.gate, store.asked = make(chan struct{}), make(chan struct{}, 8)
+		keys := auth.NewKeys(store, time.Now)
+		first := make(chan error, 1)
+		go func() {
+			_, err := keys.Authenticate(context.Background(), key, "")
+			first <- err
+		}()
+		<-store.asked
+		store.change(key, func(k *models.APIKey) { now := time.Now(); k.RevokedAt = &now })
+		keys.Forget(auth.HashKey(key))
+		close(store.gate)
+		require.NoError(t, <-first, "it asked before the revocation")
 
-	_, err := keys.Authenticate(t.Context(), key, "")
-	assert.Equal(t, models.CodeUnauth, models.ErrorCode(err))
+		_, err := keys.Authenticate(t.Context(), key, "")
+		assert.Equal(t, models.CodeUnauth, models.ErrorCode(err))
+	})
 }
 
 func TestForgetTenantMakesASuspensionHoldAtOnce(t *testing.T) {
