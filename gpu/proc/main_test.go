@@ -20,6 +20,13 @@ import (
 // quick takes away the second that the race detector adds to each exit.
 const quick = "GORACE=atexit_sleep_ms=0"
 
+const (
+	// patience bounds what a test waits for, on a machine that is slow or stands still for a while.
+	patience = time.Minute
+	// lifetime bounds the programs that the tests run, so that a failed test leaves nothing for long.
+	lifetime = 5 * time.Minute
+)
+
 // testShim is this binary as the shim.
 func testShim() []string { return []string{"/usr/bin/env", quick, os.Args[0], "run-worker"} }
 
@@ -72,17 +79,20 @@ func workerMain(args []string) int {
 				return 92
 			}
 		case "await": // goes on when the file exists
-			for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+			for limit := time.Now().Add(lifetime); ; time.Sleep(5 * time.Millisecond) {
 				if _, err := os.Stat(arg); err == nil {
 					break
 				}
+				if time.Now().After(limit) {
+					return 93
+				}
 			}
-		case "wait": // bounded, so that a failed test leaves nothing for long
+		case "wait":
 			select {
 			case <-interrupts:
 				fmt.Fprintln(os.Stderr, "Stopped server")
 				return 0
-			case <-time.After(60 * time.Second):
+			case <-time.After(lifetime):
 				return 99
 			}
 		}
@@ -103,7 +113,7 @@ func serverMain(dir string) int {
 	fmt.Println(p.PID())
 	select {
 	case <-p.Done():
-	case <-time.After(60 * time.Second):
+	case <-time.After(lifetime):
 	}
 	return 0
 }
@@ -114,7 +124,7 @@ func spec(t *testing.T, shim bool, does ...string) Spec {
 	dir := t.TempDir()
 	s := Spec{Name: "gpu0", Dir: dir, Argv: append([]string{os.Args[0], "worker"}, does...), Env: append(BaseEnv(), quick),
 		LogFile: filepath.Join(dir, "log", "worker.log"), StateFile: filepath.Join(dir, "state", "gpu0.json"),
-		StopGrace: 5 * time.Second, Port: 8188, Meta: map[string]string{"client": "c1"}}
+		StopGrace: patience, Port: 8188, Meta: map[string]string{"client": "c1"}}
 	if shim {
 		s.Shim = testShim()
 	}
@@ -147,14 +157,14 @@ func awaitLog(t *testing.T, s Spec, text string) {
 	require.Eventually(t, func() bool {
 		lines, err := Tail(s.LogFile, 50)
 		return err == nil && strings.Contains(strings.Join(lines, "\n"), text)
-	}, 20*time.Second, 5*time.Millisecond, "the worker never said %q", text)
+	}, patience, 5*time.Millisecond, "the worker never said %q", text)
 }
 
 func awaitDone(t *testing.T, p *Process) Exit {
 	t.Helper()
 	select {
 	case <-p.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the process did not end")
 	}
 	return p.Exit()
@@ -166,7 +176,7 @@ func gone(t *testing.T, pid int) {
 	require.Eventually(t, func() bool {
 		e, err := readEntry(pid)
 		return err != nil || e.dead()
-	}, 10*time.Second, 5*time.Millisecond, "process %d is still there", pid)
+	}, patience, 5*time.Millisecond, "process %d is still there", pid)
 }
 
 // readPID waits for a file that a worker writes a process number to.
@@ -180,6 +190,6 @@ func readPID(t *testing.T, file string) int {
 		}
 		pid, err = strconv.Atoi(string(raw))
 		return err == nil
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	return pid
 }
