@@ -20,9 +20,10 @@ const (
 	mark = "LC_TEST_RUN"
 	// watchEnv makes the test binary the watcher of the run that it names.
 	watchEnv = "COMFYFLEET_TEST_WATCH"
-	// settleLimit is how long processes that were told to end may take after the last test.
-	settleLimit = 5 * time.Second
-	look        = 20 * time.Millisecond
+	// looks is how often processes that were told to end are looked for after the last test, look what is between: a
+	// machine that stands still meanwhile uses up one of them.
+	looks = 250
+	look  = 20 * time.Millisecond
 )
 
 // Main runs tests, and is to be called by TestMain before anything else. A process that is left when they are over is
@@ -41,7 +42,7 @@ func Main(run func() int) (code int) {
 	}
 	os.Setenv(mark, id)
 	code = run()
-	for limit := time.Now().Add(settleLimit); len(left(id)) > 0 && time.Now().Before(limit); {
+	for n := 0; n < looks && len(left(id)) > 0; n++ {
 		time.Sleep(look)
 	}
 	for _, line := range end(id) {
@@ -67,7 +68,7 @@ func watch(id string) (watcher *exec.Cmd, release io.Closer, err error) {
 
 // end kills what is left of a run until nothing is, and names it.
 func end(id string) (names []string) {
-	for limit := time.Now().Add(settleLimit); time.Now().Before(limit); time.Sleep(look) {
+	for range looks {
 		pids := left(id)
 		if len(pids) == 0 {
 			break
@@ -78,6 +79,7 @@ func end(id string) (names []string) {
 				names = append(names, fmt.Sprint(pid, " ", name))
 			}
 		}
+		time.Sleep(look)
 	}
 	return names
 }
