@@ -26,7 +26,7 @@ func TestEveryAnsweredJobIsThereAfterKill9(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "comfyfleet.db")
 	addTenant(t, openAt(t, path), "t1") // the child is a second process on the file
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	child := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$")
 	child.Env = append(os.Environ(), killEnv+"="+path)
