@@ -52,9 +52,13 @@ func launch(t *testing.T, args ...string) *process {
 	p.cmd.Env = append(os.Environ(), childEnv+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	require.NoError(t, p.cmd.Start())
-	go func() { p.exit <- p.cmd.Wait() }()
+	go func() {
+		defer close(p.exit)
+		p.exit <- p.cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
+		<-p.exit // it writes nothing any more to what is removed next
 	})
 	return p
 }
@@ -72,6 +76,12 @@ func (p *process) ready() *process {
 func serving(t *testing.T, args ...string) *process {
 	t.Helper()
 	return launch(t, append([]string{"--listen", "127.0.0.1", "--port", "0", "--test-nodes", "--disable-auto-launch", "--speed", "100"}, args...)...).ready()
+}
+
+// unblock lets the nodes go on that wait, without an upload: its answer would race with the end of the process.
+func (p *process) unblock(dir string) {
+	p.t.Helper()
+	require.NoError(p.t, os.WriteFile(filepath.Join(dir, "input", "go"), nil, 0o644))
 }
 
 // ended waits for the end and describes it: exit N or the signal.
@@ -164,10 +174,11 @@ func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
 		"2":{"class_type":"SimCrash","inputs":{"image":["3",0],"kind":"` + kind + `"` + more + `}}}`
 	}
 	for kind, want := range map[string]string{"exit": "exit 3", "kill": "killed", "abort": "aborted", "segv": "segmentation fault"} {
-		p := serving(t, "--base-directory", t.TempDir())
+		dir := t.TempDir()
+		p := serving(t, "--base-directory", dir)
 		s := p.dial("a")
 		p.submit(crash(kind, ""), "a")
-		p.release()
+		p.unblock(dir)
 		require.Equal(t, want, p.ended())
 		require.Eventually(t, s.closed, patience, tick)
 	}
@@ -175,7 +186,7 @@ func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
 	dir := t.TempDir()
 	first := serving(t, "--base-directory", dir)
 	first.submit(crash("kill", `,"once":true`), "")
-	first.release()
+	first.unblock(dir)
 	require.Equal(t, "killed", first.ended())
 	second := serving(t, "--base-directory", dir)
 	require.Equal(t, M{}, second.do("GET", "/history", nil).json(t), "nothing survives")
@@ -184,18 +195,20 @@ func TestCrashesEndTheProcessAsTheyShould(t *testing.T) {
 }
 
 func TestAPoisonedUIEndsTheProcess(t *testing.T) {
-	p := serving(t, "--base-directory", t.TempDir())
+	dir := t.TempDir()
+	p := serving(t, "--base-directory", dir)
 	p.dial("a")
 	p.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},"3":{"class_type":"SimWait","inputs":{"image":["1",0]}},
 	"2":{"class_type":"SimPoison","inputs":{"image":["3",0]}}}`, "a")
-	p.release()
+	p.unblock(dir)
 	require.Equal(t, "exit 1", p.ended())
 	require.Contains(t, p.out.String(), "not JSON serializable")
 }
 
 func TestASlowStartListensLate(t *testing.T) {
 	p := launch(t, "--listen", "127.0.0.1:0", "--base-directory", t.TempDir(), "--fault", "slow-start=1h")
-	require.Never(t, func() bool { return address.MatchString(p.out.String()) }, 100*time.Millisecond, 10*time.Millisecond)
+	serving(t, "--base-directory", t.TempDir()) // begun after it
+	require.NotRegexp(t, address, p.out.String())
 	require.NoError(t, p.cmd.Process.Kill())
 	require.Equal(t, "killed", p.ended())
 }
