@@ -7,8 +7,8 @@ func (s *Server) Sockets() int {
 	return len(s.hub.sockets)
 }
 
-// Backlog is the number of events that wait for the publisher.
-func (s *Server) Backlog() int { return len(s.hub.queue) }
+// Steps is the number of steps that have been taken, or been begun by a fault.
+func (s *Server) Steps() int64 { return s.faults.steps.Load() }
 
 // WorkerEnded is closed when the worker thread has ended.
 func (s *Server) WorkerEnded() <-chan struct{} { return s.worker }

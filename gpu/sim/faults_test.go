@@ -1,12 +1,16 @@
 package sim_test
 
 import (
+	"context"
+	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"comfyfleet/gpu/sim"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -52,6 +56,7 @@ func TestAHangHearsNoInterrupt(t *testing.T) {
 	s := r.dial("a")
 	id := r.submit(stepped(1, 3, 0.001, false), "a")
 	s.executing(id, "2")
+	require.Eventually(t, func() bool { return r.sim.Steps() == 1 }, patience, tick, "before the step an interrupt is heard")
 	require.Equal(t, true, r.do("POST", "/api/jobs/"+id+"/cancel", nil).json(t)["cancelled"])
 	next := r.submit(stepped(2, 1, 0.001, false), "a")
 	require.Equal(t, "in_progress", r.jobStatus(id))
@@ -158,15 +163,22 @@ func TestFileFaults(t *testing.T) {
 // One client that stops reading stalls the events of all, until it goes.
 func TestASlowClientStallsTheOthers(t *testing.T) {
 	r := start(t)
-	slow := r.dialRaw("slow", 4096)
+	narrow := httptest.NewUnstartedServer(r.sim.Handler()) // whose connections hold no long event
+	narrow.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		assert.NoError(t, conn.(*net.TCPConn).SetWriteBuffer(4096))
+		return ctx
+	}
+	narrow.Start()
+	t.Cleanup(narrow.Close)
+	there := *r
+	there.base = narrow.URL
+	slow := there.dialRaw("slow", 4096)
 	other := r.dial("other")
-	// Its unread previews fill the socket buffers long before the end.
-	id := r.submit(stepped(1, 100_000, 0.000001, true), "slow")
-	require.Eventually(t, func() bool { return r.sim.Backlog() > 50 }, patience, tick)
+	r.history(r.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},
+		"2":{"class_type":"SimRaise","inputs":{"image":["1",0],"kind":"ValueError","message":"`+strings.Repeat("long ", 100_000)+`"}}}`, "slow"))
 	probe := r.submit(stepped(2, 1, 0.001, false), "other")
-	stalled := len(other.messages())
-	require.Never(t, func() bool { return len(other.messages()) > stalled }, 100*time.Millisecond, 10*time.Millisecond)
+	r.history(probe)
+	require.Empty(t, other.of(probe), "all of its events wait")
 	require.NoError(t, slow.Close())
-	r.do("POST", "/interrupt", M{"prompt_id": id})
 	other.end(probe)
 }
