@@ -31,7 +31,7 @@ func TestACleanReconnectHearsTheRestButForgetsItsFlags(t *testing.T) {
 	r.do("POST", "/interrupt", nil)
 	second.end(id)
 	all := second.messages()
-	require.Equal(t, "executing 2 (no prompt)", line(all[1]), "what runs, without the prompt's id")
+	require.Contains(t, lines(all), "executing 2 (no prompt)", "what runs, without the prompt's id; a step may come before")
 	later := kinds(second.of(id))
 	require.NotContains(t, later[len(later)/2:], "binary:4", "one that was on its way may still come")
 	require.NotContains(t, kinds(all), "execution_start", "nothing is replayed")
