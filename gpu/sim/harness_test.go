@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 // Waits of the tests: how long, and how often they look.
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	tick     = 2 * time.Millisecond
 )
 
