@@ -68,9 +68,10 @@ func TestChromiumPlaysIt(t *testing.T) {
 	}))
 	defer web.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	const patience = 5 * time.Minute // a busy machine takes a minute to start the browser
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox,
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"))...)
 	defer cancel()
 	ctx, cancel = chromedp.NewContext(ctx)
