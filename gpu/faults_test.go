@@ -455,7 +455,6 @@ func TestStartsThatGoWrong(t *testing.T) {
 		t.Parallel()
 		f := start(t, fleetConfig(t.TempDir(), "--fault", "slow-start=700ms"))
 		f.succeed()
-		require.Empty(t, f.worker().Exits)
 	})
 	t.Run("a process that ignores SIGINT is ended all the same", func(t *testing.T) {
 		t.Parallel()
