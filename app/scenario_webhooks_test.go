@@ -51,6 +51,7 @@ func TestNoWebhookIsLostToAKill(t *testing.T) {
 			require.Equal(t, messages[0].header.Get("webhook-id"), m.header.Get("webhook-id"))
 		}
 	}
+	s.delivered()
 	s.stop()
 	s.withStore(func(st *store.Store) {
 		for _, id := range ids {
@@ -212,6 +213,7 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 		return tries["/again"] == 1
 	}, "webhooks are sent again once they are turned on")
 
+	s.delivered()
 	s.stop()
 	s.requireTries(silent, models.DeliveryDelivered, 0, 200)
 	s.requireTries(drips, models.DeliveryDelivered, 200)
