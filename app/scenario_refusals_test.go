@@ -78,7 +78,7 @@ func bodyRefusals(t *testing.T) (all []bodyRefusal) {
 	full := refusingServer(t, `{}`, "COMFYFLEET_MIN_FREE_DISK=1000TiB")
 	unknown, _ := auth.NewKey()
 	readOnly := open.madeKey("reader", nil, "--scopes", "jobs:read")
-	slow := open.madeKey("slow", []string{"rate-submit=1"})
+	open.madeKey("slow", []string{"rate-submit=1"})
 	crowded := open.madeKey("crowded", []string{"max-queued=1"})
 	suspended := open.madeKey("suspended", nil)
 	_, err := open.run("tenants", "suspend", "suspended")
@@ -87,8 +87,14 @@ func bodyRefusals(t *testing.T) (all []bodyRefusal) {
 	mismatch := map[string]string{"Idempotency-Key": "taken"}
 	require.Equal(t, 200, open.mustTry("taken", "application/json", still(t, 1, "media", []any{}, "workflow", stepsGraph(1, 0, 1))).status)
 	key := func(k string) map[string]string { return map[string]string{"Authorization": "Bearer " + k} }
-	// The one request of its minute is spent.
-	spend := func() { open.call("POST", "/v1/jobs", slow, `{}`) }
+	// The one request of its minute is spent. A key that was used before might have a place again when its next one comes.
+	slow := map[string]string{}
+	spend := func() {
+		var made madeKey
+		open.runJSON(&made, "keys", "create", "--tenant", "slow", "--name", "slow")
+		open.call("POST", "/v1/jobs", made.Key, `{}`)
+		slow["Authorization"] = "Bearer " + made.Key
+	}
 
 	for _, kind := range []struct {
 		name, file string
@@ -104,7 +110,7 @@ func bodyRefusals(t *testing.T) (all []bodyRefusal) {
 			{name: "compressed", status: 415, code: "content_encoding", header: map[string]string{"Content-Encoding": "gzip"}},
 			{name: "bad header", status: 400, code: "bad_idempotency_key", header: map[string]string{"Idempotency-Key": strings.Repeat("k", 256)}},
 			{name: "another request's key", status: 422, code: "idempotency_mismatch", header: mismatch},
-			{name: "rate limited", status: 429, code: "rate_limited", header: key(slow), before: spend},
+			{name: "rate limited", status: 429, code: "rate_limited", header: slow, before: spend},
 			{name: "queue full", status: 429, code: "queue_full", header: key(crowded)},
 			{name: "intake paused", status: 503, code: "intake_paused", server: paused},
 			{name: "disk full", status: 507, code: "storage_full", server: full},
@@ -257,7 +263,7 @@ func curlSender(t *testing.T) sender {
 	return func(t *testing.T, c bodyRefusal, chunked bool) answer {
 		head := filepath.Join(t.TempDir(), "head")
 		method, url, headers := c.request(chunked)
-		args := []string{"--silent", "--show-error", "--max-time", "60", "--request", method, "--dump-header", head, "--upload-file", c.file}
+		args := []string{"--silent", "--show-error", "--max-time", strconv.Itoa(int(patience.Seconds())), "--request", method, "--dump-header", head, "--upload-file", c.file}
 		for name, value := range headers {
 			args = append(args, "--header", name+": "+value)
 		}
@@ -295,7 +301,7 @@ for line in sys.stdin:
     try:
         with open(file, "rb") as body, requests.Session() as session:
             session.trust_env = False
-            answer = session.request(method, url, data=pieces(body) if chunked else body, headers=headers, timeout=60)
+            answer = session.request(method, url, data=pieces(body) if chunked else body, headers=headers, timeout=180)
             said = {"status": answer.status_code, "type": answer.headers.get("Content-Type"), "body": answer.text}
     except Exception as error:
         said = {"error": repr(error)}
