@@ -37,7 +37,7 @@ type browser struct {
 func (b *browser) start(path string) (context.Context, error) {
 	b.once.Do(func() {
 		allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
-			chromedp.NoSandbox, chromedp.Flag("autoplay-policy", "no-user-gesture-required"))...)
+			chromedp.NoSandbox, chromedp.WSURLReadTimeout(patience), chromedp.Flag("autoplay-policy", "no-user-gesture-required"))...)
 		ctx, cancel := chromedp.NewContext(allocator)
 		b.stop = func() { cancel(); stop() }
 		b.ctx, b.err = ctx, chromedp.Do(ctx, chromedp.Navigate("about:blank"))
@@ -187,7 +187,7 @@ func (p *tab) open(path string) {
 }
 
 // eval runs a JavaScript expression. It may be a promise.
-func eval[T any](p *tab, js string) (T, error) { return evalWithin[T](p, 20*time.Second, js) }
+func eval[T any](p *tab, js string) (T, error) { return evalWithin[T](p, 30*time.Second, js) }
 
 // evalWithin is eval for what may compute for long.
 func evalWithin[T any](p *tab, limit time.Duration, js string) (T, error) {
@@ -273,9 +273,13 @@ func (p *tab) fill(selector, text string) {
 // hover moves the mouse over an element.
 func (p *tab) hover(selector string) {
 	p.t.Helper()
-	where := mustEval[[]float64](p, fmt.Sprintf(at, quote(selector)))
-	require.Len(p.t, where, 2, "%s cannot be pointed at", selector)
-	require.NoError(p.t, chromedp.Do(p.ctx, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, where[0], where[1])))
+	require.Eventually(p.t, func() bool {
+		where, err := eval[[]float64](p, fmt.Sprintf(at, quote(selector)))
+		if err != nil || len(where) != 2 {
+			return false
+		}
+		return chromedp.Do(p.ctx, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, where[0], where[1])) == nil
+	}, patience, tick, "%s cannot be pointed at", selector)
 }
 
 // press presses one key, where the focus is.
@@ -317,7 +321,7 @@ func (p *tab) shot(name string) {
 	if dir == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err == nil {

@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -73,7 +72,7 @@ func (p *tab) look(v visit, kind string) {
 		p.size(width, map[int64]int64{1440: 900, 390: 844}[width])
 		for _, scheme := range []struct{ name, rules string }{{"dark", ""}, {"light", `runOnly: ["color-contrast", "link-in-text-block"]`}} { // nothing but colours is other
 			p.scheme(scheme.name)
-			found, err := evalWithin[[]string](p, 2*time.Minute, fmt.Sprintf(serious, scheme.rules)) // it is all computing, on a machine that others use
+			found, err := evalWithin[[]string](p, patience, fmt.Sprintf(serious, scheme.rules)) // it is all computing, on a machine that others use
 			require.NoError(p.t, err, "axe-core on %s", v.name)
 			for _, problem := range append(found, mustEval[[]string](p, lacking)...) {
 				p.t.Errorf("%s, %s, %d wide, %s: %s", v.name, kind, width, scheme.name, problem)
@@ -210,8 +209,11 @@ func furnish(t *testing.T, s *service) (f furniture) {
 	require.Eventually(t, func() bool { return strings.Contains(admin.get("/jobs/"+f.done+"?tab=deliveries").body, "503") }, patience, tick, "the webhook's first answer")
 
 	admin.post("/gpus/sim1/drain")
-	killed := regexp.MustCompile(`(?s)<dt>Pid</dt>.*?<code>(\d+)</code>`).FindStringSubmatch(admin.get("/gpus/sim2").body)
-	require.NotNil(t, killed)
+	var killed []string
+	require.Eventually(t, func() bool {
+		killed = regexp.MustCompile(`(?s)<dt>Pid</dt>.*?<code>(\d+)</code>`).FindStringSubmatch(admin.get("/gpus/sim2").body)
+		return killed != nil
+	}, patience, tick, "the process of sim2")
 	pid, err := strconv.Atoi(killed[1])
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))

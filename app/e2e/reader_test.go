@@ -54,8 +54,8 @@ func TestWhatTheReaderDidSurvivesWhatTheServerSends(t *testing.T) {
 	mustEval[bool](p, "("+log+".scrollTop = 1e6, true)")
 	p.until("what came meanwhile", fmt.Sprintf("%s.children.length > %d", log, before))
 	p.until("the end of the log", log+".scrollTop + "+log+".clientHeight > "+log+".scrollHeight - 8")
-	before = lines()
 	mustEval[bool](p, "(getSelection().selectAllChildren("+log+".lastElementChild), true)")
+	before = lines() // from here on nothing may come
 	marked := mustEval[string](p, "getSelection().toString()")
 	more()
 	require.Equal(t, before, lines(), "the log moved under what is marked")

@@ -21,8 +21,9 @@ const (
 	adminEmail    = "admin@example.test"
 	adminPassword = "correct horse battery"
 	viewerEmail   = "viewer@example.test"
-	// patience is how long a test waits for one thing on a machine that has others to do.
-	patience = 40 * time.Second
+	// patience is how long a test waits for one thing on a machine that has others to do, and may do nothing at all for
+	// seconds.
+	patience = 2 * time.Minute
 	// tick is the gap between two looks.
 	tick = 50 * time.Millisecond
 )
