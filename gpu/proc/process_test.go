@@ -119,10 +119,13 @@ func TestASecondStartOnTheSameStateFileIsRefused(t *testing.T) {
 		p := mustStart(t, s)
 		_, err := Start(t.Context(), s)
 		require.ErrorIs(t, err, ErrRunning)
+		awaitLog(t, s, "up") // from here on it hears a stop, also where SIGINT is ignored
 		_, err = p.Stop(t.Context())
 		require.NoError(t, err)
+		s.LogFile += ".second"
 		q := mustStart(t, s)
 		require.NotEqual(t, p.PID(), q.PID())
+		awaitLog(t, s, "up")
 	})
 }
 
@@ -164,9 +167,10 @@ func TestAHungShimIsGivenUpWithTheContext(t *testing.T) {
 
 func TestTheStateFileIsPrivateAndHoldsNoEnvironment(t *testing.T) {
 	both(t, func(t *testing.T, shim bool) {
-		s := spec(t, shim, "wait")
+		s := spec(t, shim, "print=up", "wait")
 		s.Env = append(BaseEnv(), quick, "MARK=not-to-be-written")
 		mustStart(t, s)
+		awaitLog(t, s, "up")
 		info, err := os.Stat(s.StateFile)
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
