@@ -145,6 +145,11 @@ func TestTheSimulatorIsRecognised(t *testing.T) {
 func TestAPromptRunsAndItsPictureComesBack(t *testing.T) {
 	b := newBench(t)
 	b.watch()
+	// The engine greets before it has read that previews are to name their prompt.
+	before := b.submit(endless())
+	b.until(gpu.EventPreview, before)
+	require.NoError(t, b.client.Interrupt(t.Context(), before))
+	b.until(gpu.EventEnd, before)
 	id := b.submit(steps(4, 0.001))
 	events := b.until(gpu.EventEnd, id)
 	require.Equal(t, []gpu.EventKind{gpu.EventStart, gpu.EventCached}, kinds(events, id)[:2])
