@@ -60,6 +60,14 @@ func signalWorker(sig syscall.Signal) func(s *testServer, id string) {
 	return func(s *testServer, _ string) { require.NoError(s.t, syscall.Kill(s.firstWorker().PID, sig)) }
 }
 
+// released lets the job of waits go on after act.
+func released(act func(s *testServer, id string)) func(s *testServer, id string) {
+	return func(s *testServer, id string) {
+		act(s, id)
+		s.release("go")
+	}
+}
+
 // interruptEngine does what somebody with ComfyUI's own page could do.
 func interruptEngine(s *testServer, _ string) {
 	resp, err := http.Post(s.firstWorker().URL+"/interrupt", "application/json", nil)
@@ -98,7 +106,8 @@ func restartWorker(s *testServer, _ string) {
 
 // attach makes the server's worker an engine that the test runs.
 func (s *testServer) attach(fault string) {
-	s.engine = []string{"sim", "--listen", "127.0.0.1", "--base-directory", s.t.TempDir(), "--test-nodes"}
+	s.engineDir = s.t.TempDir()
+	s.engine = []string{"sim", "--listen", "127.0.0.1", "--base-directory", s.engineDir, "--test-nodes"}
 	if fault != "" {
 		s.engine = append(s.engine, "--fault", fault)
 	}

@@ -25,7 +25,7 @@ func TestAFloodOfConnectionsIsAnsweredAndSurvived(t *testing.T) {
 	require.NoError(t, os.WriteFile(limited, fmt.Appendf(nil, "#!/bin/sh\nulimit -n %d || exit 1\nexec %s \"$@\"\n", files, binary), 0o700))
 	s.binary = limited
 	s.start()
-	id := s.submit(steps(100, 0.03, 1))
+	id := s.submit(waits())
 	s.running(id)
 	http.DefaultClient.CloseIdleConnections()
 
@@ -36,7 +36,7 @@ func TestAFloodOfConnectionsIsAnsweredAndSurvived(t *testing.T) {
 		}
 	}()
 	open := func() net.Conn {
-		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.base, "http://"), 10*time.Second)
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.base, "http://"), patience)
 		require.NoError(t, err)
 		flood = append(flood, conn)
 		return conn
@@ -47,7 +47,7 @@ func TestAFloodOfConnectionsIsAnsweredAndSurvived(t *testing.T) {
 	refused := 0
 	for range 8 { // some of the first may have been the ones to be closed, so the first few may still be taken
 		conn := open()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 		_, err := conn.Write([]byte("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"))
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -75,6 +75,7 @@ func TestAFloodOfConnectionsIsAnsweredAndSurvived(t *testing.T) {
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	}, "it answers again")
+	s.release("go")
 	s.completed(id)
 	require.Len(t, s.completed(s.submit(steps(1, 0, 2))).Outputs, 1)
 }

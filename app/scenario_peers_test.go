@@ -95,6 +95,24 @@ func steps(n int, delay float64, seed int) map[string]any {
 	return map[string]any{"workflow": stepsGraph(n, delay, seed)}
 }
 
+// waits is a job that goes on when the test releases "go", and hears no interrupt before.
+func waits() map[string]any { return node("SimWait", "") }
+
+// release lets the nodes go on that wait for that file, and those that come to it later: in all workers that were ever
+// started, and in the attached engine.
+func (s *testServer) release(file string) {
+	s.t.Helper()
+	inputs, err := filepath.Glob(filepath.Join(s.dir, "workers", "*", "input"))
+	require.NoError(s.t, err)
+	if s.engineDir != "" {
+		inputs = append(inputs, filepath.Join(s.engineDir, "input"))
+	}
+	require.NotEmpty(s.t, inputs, "no worker was ever started")
+	for _, dir := range inputs {
+		require.NoError(s.t, os.WriteFile(filepath.Join(dir, file), nil, 0o600))
+	}
+}
+
 func testDroppedSocket(t *testing.T) {
 	for _, fault := range []string{"ws-drop-after=5", "ws-silent"} {
 		t.Run(fault, func(t *testing.T) {
@@ -123,7 +141,7 @@ func testInstantJobs(t *testing.T) {
 
 func testCancelledNeverRuns(t *testing.T) {
 	s := startServer(t, "COMFYFLEET_WORKERS=sim:1", quick)
-	long := s.submit(steps(100, 0.02, 1))
+	long := s.submit(waits())
 	s.running(long)
 	staged, waiting := s.submit(steps(1, 0, 2)), s.submit(steps(1, 0, 3))
 	s.until(staged, "staged", patience, func(j jobStatus) bool { return j.Phase == "staged" })
@@ -132,6 +150,7 @@ func testCancelledNeverRuns(t *testing.T) {
 		require.Equal(t, 200, a.status, "%s", a.body)
 	}
 	after := s.submit(steps(1, 0, 4))
+	s.release("go")
 	prompts := []string{s.completed(long).PromptID, s.completed(after).PromptID}
 	for _, id := range []string{staged, waiting} {
 		job := s.job(id)

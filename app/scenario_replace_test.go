@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,11 +18,26 @@ import (
 // on from what was shown last, and the engine ran it once.
 func TestALongJobGoesOnWhileTheServerIsReplaced(t *testing.T) {
 	s := startServer(t, quick, "COMFYFLEET_ON_SHUTDOWN=keep")
-	id := s.submit(steps(900, 0.02, 1)) // 18 s in the node that is a third of the graph
-	on := func(percent int) jobStatus {
-		return s.until(id, "further on", patience, func(j jobStatus) bool { return j.Status == "running" && j.Progress >= percent })
+	const links = 97 // each about a hundredth of the graph
+	id, released := s.submit(chain(links)), 0
+	further := func() {
+		released++
+		require.LessOrEqual(t, released, links, "the job is not further on: %+v", s.job(id))
+		s.release(strconv.Itoa(released))
 	}
-	first := on(35)
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	on := func(shown int) jobStatus {
+		for further(); ; further() { // a link that ended while the server had no socket yet is told with the next one
+			for range 100 {
+				if j := s.job(id); j.Status == "running" && j.Progress > shown {
+					return j
+				}
+				<-look.C
+			}
+		}
+	}
+	first := on(s.running(id).Progress)
 	engine := s.busy(1)[0].PID
 	next := func(least int) (percent int) {
 		t.Helper()
@@ -33,18 +50,21 @@ func TestALongJobGoesOnWhileTheServerIsReplaced(t *testing.T) {
 		s.eventually(func() bool {
 			return slices.ContainsFunc(s.workers(), func(w models.Worker) bool { return w.Adopted && w.PID == engine })
 		}, "engine %d is adopted", engine)
-		return on(max(least, after.Progress) + 1).Progress
+		return on(max(least, after.Progress)).Progress
 	}
 	s.stop()
 	earlier := next(first.Progress)
 	for range 2 {
-		shown := on(earlier + 2).Progress
+		shown := on(earlier).Progress
 		s.kill() // at once: what was shown a moment ago must not be taken back
 		earlier = next(shown)
 	}
 	s.stop()
 	s.moveBinary()
 	next(earlier)
+	for released < links {
+		further()
+	}
 	job := s.completed(id)
 	require.Equal(t, 1, job.Attempts)
 	require.Equal(t, first.PromptID, job.PromptID)
@@ -55,6 +75,20 @@ func TestALongJobGoesOnWhileTheServerIsReplaced(t *testing.T) {
 	s.start() // takes over what "keep" left
 	s.stop()
 	s.requireNoProcesses()
+}
+
+// chain is a job whose nodes wait one after the other, each for the release of its number: how far it has got is for the
+// test to say, however long a server takes to start.
+func chain(links int) map[string]any {
+	link := func(n int) []any { return []any{strconv.Itoa(n), 0} }
+	graph := map[string]any{
+		"0": map[string]any{"class_type": "EmptyImage", "inputs": map[string]any{"width": 16, "height": 16, "batch_size": 1, "color": 0}},
+	}
+	for n := 1; n <= links; n++ {
+		graph[strconv.Itoa(n)] = map[string]any{"class_type": "SimWait", "inputs": map[string]any{"image": link(n - 1), "file": strconv.Itoa(n)}}
+	}
+	graph[strconv.Itoa(links+1)] = map[string]any{"class_type": "SaveImage", "inputs": map[string]any{"images": link(links), "filename_prefix": "chain"}}
+	return map[string]any{"workflow": graph}
 }
 
 // moveBinary has the next server run from another path.
