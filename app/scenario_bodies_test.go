@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -151,7 +150,7 @@ func (s *testServer) send(method, path string, header map[string]string, body io
 			req.Header.Del(name)
 		}
 	}
-	client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{WriteBufferSize: 256 << 10}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{WriteBufferSize: 256 << 10}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {

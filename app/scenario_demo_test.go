@@ -35,7 +35,7 @@ func pictureFile(t *testing.T, dir string) string {
 // demo runs `demo --once` to its end, sees that workers ran meanwhile, and answers what it printed.
 func demo(t *testing.T, s *testServer, out string) (said string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "demo", "--once", "--out", out)
 	cmd.Env = s.env
@@ -44,7 +44,7 @@ func demo(t *testing.T, s *testServer, out string) (said string, err error) {
 	require.NoError(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	require.Eventually(t, func() bool { return len(s.processes()) > 0 }, time.Minute, 10*time.Millisecond, "no worker was ever seen")
+	require.Eventually(t, func() bool { return len(s.processes()) > 0 }, patience, 10*time.Millisecond, "no worker was ever seen")
 	err = <-ended
 	return all.String(), err
 }
@@ -154,7 +154,7 @@ func TestTheExampleClientsWork(t *testing.T) {
 
 	run := func(t *testing.T, program string, args ...string) (string, error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Dir = t.TempDir()

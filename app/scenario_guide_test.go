@@ -63,7 +63,7 @@ func TestTheGuidesClientRunsUnchanged(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "workflows"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "workflows", "wan22Smoothloop_fixed.json"), bundledGraph(t, demoWorkflow), 0o600))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	client := exec.CommandContext(ctx, interpreter, "client.py")
 	client.Dir = dir
@@ -150,10 +150,10 @@ func requirePlays(t *testing.T, video []byte) {
 		_, _ = w.Write([]byte(`<!doctype html><video id="v" muted src="/video.mp4"></video>`))
 	}))
 	defer web.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser),
-		chromedp.NoSandbox, chromedp.Flag("autoplay-policy", "no-user-gesture-required"))...)
+		chromedp.NoSandbox, chromedp.WSURLReadTimeout(patience), chromedp.Flag("autoplay-policy", "no-user-gesture-required"))...)
 	defer cancel()
 	ctx, cancel = chromedp.NewContext(ctx)
 	defer cancel()

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -38,7 +37,7 @@ func still(t *testing.T, steps int, more ...any) []byte {
 // try sends one submission under an Idempotency-Key and answers what came; unlike call it may fail, as a connection does
 // whose server is killed.
 func (s *testServer) try(ctx context.Context, key, kind string, body []byte) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1/jobs", bytes.NewReader(body))
 	if err != nil {
@@ -225,7 +224,7 @@ func TestOneSubmissionIsTheSameInEveryForm(t *testing.T) {
 // one: it is the first.
 func TestARefusedRequestConsumesNothing(t *testing.T) {
 	s := startServer(t, "COMFYFLEET_WORKERS=sim:1", "COMFYFLEET_MAX_QUEUED_PER_TENANT=1")
-	waits := s.submit(steps(2000, 0.05, 1))
+	waits := s.submit(steps(100_000, 2, 1)) // more than an hour, at the speed of this engine
 	s.running(waits)
 	staged := s.submit(steps(1, 0, 2)) // in the engine already, so it takes no place of those that wait
 	s.until(staged, "staged", patience, func(j jobStatus) bool { return j.Phase == "staged" })
