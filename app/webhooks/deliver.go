@@ -25,7 +25,7 @@ const (
 // whether it arrived, so the next run sends it again.
 func (o *Outbox) deliver(ctx context.Context, d models.Delivery) {
 	at := o.Now()
-	attempt := models.DeliveryAttempt{DeliveryID: d.ID, At: at}
+	attempt := models.DeliveryAttempt{DeliveryID: d.ID, Number: d.Attempts + 1, At: at}
 	tenant, err := o.Store.Tenant(ctx, d.TenantID)
 	if models.ErrorCode(err) == models.CodeNotFound {
 		attempt.Error = "not sent: the tenant does not exist any more"
@@ -111,7 +111,10 @@ func (o *Outbox) record(ctx context.Context, d models.Delivery, a models.Deliver
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
 		err := o.Store.RecordDelivery(limited, a, state, next)
 		cancel()
-		if err == nil || models.ErrorCode(err) == models.CodeNotFound { // swept with its job meanwhile
+		switch code := models.ErrorCode(err); {
+		case err == nil,
+			code == models.CodeNotFound, // swept with its job meanwhile
+			code == models.CodeConflict: // a try before was written although nobody waited for it any more
 			return
 		}
 		o.Log.Error("webhooks: record attempt", "delivery", d.ID, "error", err)

@@ -37,7 +37,7 @@ type Store interface {
 	DueDeliveries(ctx context.Context, now time.Time, limit int) ([]models.Delivery, error)
 	// NextDelivery is when the next pending delivery is due, which may be past.
 	NextDelivery(ctx context.Context) (at time.Time, ok bool, err error)
-	// RecordDelivery stores an attempt (Number 0: the next one) and where it leaves the delivery.
+	// RecordDelivery stores an attempt and where it leaves the delivery. One that is stored already is CodeConflict.
 	RecordDelivery(ctx context.Context, a models.DeliveryAttempt, state models.DeliveryState, next *time.Time) error
 	Delivery(ctx context.Context, id string) (models.Delivery, error)
 	Redeliver(ctx context.Context, id string, at time.Time) error

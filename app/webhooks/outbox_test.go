@@ -190,6 +190,7 @@ func TestStopLetsWhatIsOnItsWayArrive(t *testing.T) {
 type failingStore struct {
 	webhooks.Store
 	due, record atomic.Int32 // how many more calls fail
+	late        atomic.Int32 // how many more attempts are written although the answer is an error
 }
 
 func (s *failingStore) DueDeliveries(ctx context.Context, at time.Time, limit int) ([]models.Delivery, error) {
@@ -203,7 +204,11 @@ func (s *failingStore) RecordDelivery(ctx context.Context, a models.DeliveryAtte
 	if s.record.Add(-1) >= 0 {
 		return errors.New("disk busy")
 	}
-	return s.Store.RecordDelivery(ctx, a, state, next)
+	err := s.Store.RecordDelivery(ctx, a, state, next)
+	if s.late.Add(-1) >= 0 {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 func TestTroubleWithTheStoreNeitherEndsTheOutboxNorRepeatsMessages(t *testing.T) {
@@ -213,6 +218,7 @@ func TestTroubleWithTheStoreNeitherEndsTheOutboxNorRepeatsMessages(t *testing.T)
 		shaky := &failingStore{Store: b}
 		shaky.due.Store(3)
 		shaky.record.Store(3)
+		shaky.late.Store(1)
 		world := &endpoints{answer: status(200)}
 		d := b.owe(t, "https://a.example/hook")
 		stop := start(t, newOutbox(shaky, world))
@@ -220,5 +226,6 @@ func TestTroubleWithTheStoreNeitherEndsTheOutboxNorRepeatsMessages(t *testing.T)
 		time.Sleep(time.Minute)
 		assert.Equal(t, models.DeliveryDelivered, b.delivery(t, d.ID).State)
 		assert.Len(t, world.seen(), 1)
+		assert.Len(t, b.attempts(t, d.ID), 1, "one try is one attempt, however often it had to be written")
 	})
 }
