@@ -38,7 +38,7 @@ type Body struct {
 // else by Read.
 func (s *Server) Body(c *fiber.Ctx, limit int64) (*Body, error) {
 	ctx := c.Context()
-	b := &Body{s: s, ctx: ctx, r: ctx.RequestBodyStream(), limit: limit, length: int64(ctx.Request.Header.ContentLength()), until: s.Now().Add(uploadLimit)}
+	b := &Body{s: s, ctx: ctx, r: ctx.RequestBodyStream(), limit: limit, length: int64(ctx.Request.Header.ContentLength()), until: time.Now().Add(uploadLimit)}
 	if b.r == nil {
 		b.r, b.length = strings.NewReader(""), 0
 	}
@@ -59,8 +59,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	if b.ended {
 		return 0, io.EOF
 	}
-	now := b.s.Now()
-	deadline := now.Add(b.s.ReadIdle)
+	deadline := time.Now().Add(b.s.ReadIdle) // of the machine's clock, as all deadlines of sockets
 	if deadline.After(b.until) {
 		deadline = b.until
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -105,6 +106,8 @@ func (l *socketLine) end(err error) {
 		code, text = websocket.CloseServiceRestart, err.Error()
 	case models.ErrorCode(err) == models.CodeLimited:
 		code, text = websocket.CloseTryAgainLater, ProblemOf(err).Code
+	case errors.Is(err, context.Canceled): // the reader has ended: no pong came
+		code = websocket.CloseGoingAway
 	case models.ErrorCode(err) == models.CodeInternal:
 		code = websocket.CloseInternalServerErr
 	default:

@@ -162,6 +162,19 @@ func TestRevokedKeyEndsItsStreams(t *testing.T) {
 	require.True(t, websocket.IsCloseError(err, websocket.ClosePolicyViolation), err)
 }
 
+func TestAClientThatAnswersNoPingsIsToldToComeBack(t *testing.T) {
+	src := newSource()
+	e := start(t, Config{Heartbeat: 10 * time.Millisecond}, func(s *Server) {
+		s.App.Get("/ws", func(c *fiber.Ctx) error { return s.WebSocket(c, src.feed) })
+	})
+	ws, _, err := websocket.DefaultDialer.Dial(strings.Replace(e.url, "http", "ws", 1)+"/ws", nil)
+	require.NoError(t, err)
+	defer ws.Close()
+	ws.SetPingHandler(func(string) error { return nil })
+	_, _, err = ws.ReadMessage()
+	require.True(t, websocket.IsCloseError(err, websocket.CloseGoingAway), err)
+}
+
 func TestPanicInAStreamEndsOnlyThatStream(t *testing.T) {
 	e := start(t, Config{}, func(s *Server) {
 		s.App.Get("/events", func(c *fiber.Ctx) error {
