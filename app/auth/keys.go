@@ -23,7 +23,7 @@ const (
 	maxKnown   = 10_000
 	maxUnknown = 4_096
 	// lookupLimit bounds one look-up; it serves all who wait for it, so it follows none of their contexts.
-	lookupLimit = 5 * time.Second
+	lookupLimit = 15 * time.Second
 	// flushEvery is how stale the last use of a key may be in lists.
 	flushEvery = 30 * time.Second
 )

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	connectLimit   = 5 * time.Second
-	handshakeLimit = 5 * time.Second
+	connectLimit   = 10 * time.Second
+	handshakeLimit = 10 * time.Second
 	// answerLimit is how long a server may think before its headers come; a webhook's own timeout is shorter or longer.
 	answerLimit = 15 * time.Second
 	// maxHeader bounds the headers of an answer in bytes.

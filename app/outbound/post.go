@@ -29,6 +29,7 @@ type Answer struct {
 // Post sends body once, within timeout. It follows no redirect: a signed message is for the address that was given.
 // It fails only when no status came, with a *models.Error that may be shown, or ctx's own error when ctx ended.
 func (c *Client) Post(ctx context.Context, url string, header http.Header, body []byte, timeout time.Duration) (Answer, error) {
+	begin := time.Now()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := c.request(limited, http.MethodPost, url)
@@ -42,7 +43,6 @@ func (c *Client) Post(ctx context.Context, url string, header http.Header, body 
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.ContentLength = int64(len(body))
 
-	begin := time.Now()
 	answer, err := c.staying.Do(r)
 	latency := time.Since(begin)
 	if err != nil {
