@@ -43,7 +43,7 @@ type faultRow struct {
 }
 
 const (
-	impatient = "COMFYFLEET_STALL_AFTER=2s"
+	impatient = "COMFYFLEET_STALL_AFTER=6s"
 	briefStop = "COMFYFLEET_SHUTDOWN_GRACE=100ms"
 )
 
@@ -101,7 +101,7 @@ func faultRows() []faultRow {
 		{cause: "wedged in a step", env: []string{impatient}, request: node("SimHang", `"once": true`), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
 		{cause: "wedged at its end", env: append(simFault("hang-at-end"), impatient), request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "queue is stuck"},
 		{cause: "wedged in collect", attached: true, fault: "hang-in-view", env: []string{impatient}, request: steps(2, 0, 1), job: "completed", attempts: 2, worker: "ready"},
-		{cause: "frozen process", env: []string{"COMFYFLEET_STALL_AFTER=6s"}, request: waits(), act: released(signalWorker(syscall.SIGSTOP)), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
+		{cause: "frozen process", env: []string{impatient}, request: waits(), act: released(signalWorker(syscall.SIGSTOP)), job: "completed", attempts: 2, worker: "ready", exits: 1, reason: "no progress for"},
 		{cause: "dead worker thread", env: []string{impatient}, request: node("SimZombie", ""), job: "failed worker_crashed", attempts: 3, worker: "ready", exits: 3, reason: "in node 2 (SimZombie)"},
 		{cause: "interrupted by a stranger", request: waits(), act: released(interruptEngine), job: "completed", attempts: 2, worker: "ready"},
 		{cause: "socket silent", env: simFault("ws-silent"), request: steps(5, 0.02, 1), job: "completed", attempts: 1, worker: "ready"},

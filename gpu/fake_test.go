@@ -23,6 +23,7 @@ import (
 type fakeEngine struct {
 	mu      sync.Mutex
 	running string
+	node    string // that executes, with which a new socket is greeted
 	pending []string
 	history map[string]*History
 	sink    func(Event)
@@ -78,6 +79,9 @@ func (e *fakeEngine) socketCount() int {
 }
 
 func (e *fakeEngine) emitLocked(ev Event) {
+	if ev.Kind == EventNode {
+		e.node = ev.Node
+	}
 	if e.sink != nil && !e.silent {
 		ev.At = time.Now()
 		e.sink(ev)
@@ -92,7 +96,7 @@ func (e *fakeEngine) emit(ev Event) {
 
 func (e *fakeEngine) nextLocked() {
 	if e.running == "" && len(e.pending) > 0 && !e.dead {
-		e.running, e.pending = e.pending[0], e.pending[1:]
+		e.running, e.node, e.pending = e.pending[0], "", e.pending[1:]
 		e.log = append(e.log, "run "+e.running)
 		e.emitLocked(Event{Kind: EventStart, PromptID: e.running})
 	}
@@ -242,6 +246,9 @@ func (e *fakeEngine) Watch(ctx context.Context, clientID string, sink func(Event
 	e.watches++
 	e.clientIDs[clientID] = true
 	sink(Event{Kind: EventConnected})
+	if e.running != "" && e.node != "" {
+		sink(Event{Kind: EventNode, Node: e.node}) // without the prompt's id, as ComfyUI does
+	}
 	e.mu.Unlock()
 	<-ctx.Done()
 	e.mu.Lock()

@@ -321,7 +321,7 @@ func TestPromptsSucceedWhateverTheSocketDoes(t *testing.T) {
 
 func TestWhatANodeDoesToItsWorker(t *testing.T) {
 	t.Parallel()
-	stall := func(c *gpu.Config) { c.StallAfter = 2 * time.Second }
+	stall := func(c *gpu.Config) { c.StallAfter = 5 * time.Second }
 	for _, c := range []struct {
 		class, inputs string
 		setup         func(*gpu.Config)

@@ -118,7 +118,9 @@ func (x *execution) read() (look bool) {
 	events, preview, look := x.box.take()
 	changed := false
 	for _, e := range events {
-		x.heard, x.asleep = x.awake(), false
+		if e.Kind != EventNode || e.PromptID != "" { // without it, the engine only greets a new socket with where it was
+			x.heard, x.asleep = x.awake(), false
+		}
 		switch e.Kind {
 		case EventStart:
 			x.markStarted(e.At)
