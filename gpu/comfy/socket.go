@@ -89,8 +89,11 @@ func (c *Client) listen(ctx context.Context, clientID string, sink func(gpu.Even
 	d := &decoder{}
 	for {
 		e, ok, err := s.next(d)
-		if err != nil || ctx.Err() != nil {
+		if err != nil {
 			return greeted
+		}
+		if ctx.Err() != nil {
+			continue // until the engine has answered our close: it has forgotten the client id then
 		}
 		if !greeted {
 			greeted = true

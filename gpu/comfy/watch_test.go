@@ -320,6 +320,23 @@ func TestWatchEndsAlthoughThePeerDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// The engine forgets the client id with its answer: who came back before would go silent.
+func TestWatchEndsNoSoonerThanTheEngineHasAnswered(t *testing.T) {
+	greeted(t, func(t *testing.T, _ *sockets, p *peer, w *watching) {
+		bye := make(chan struct{})
+		p.conn.SetCloseHandler(func(int, string) error { close(bye); return nil })
+		p.serve()
+		w.stop()
+		<-bye
+		p.greet() // what was on its way
+		synctest.Wait()
+		require.Empty(t, w.ended)
+		require.NoError(t, p.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Time{}))
+		synctest.Wait()
+		require.Len(t, w.ended, 1)
+	})
+}
+
 func TestTheSocketUsesPrefixAndPassword(t *testing.T) {
 	s := newSockets(t)
 	watch(t, strings.Replace(s.URL, "http://", "http://me:secret@", 1)+"/comfy", Options{})
