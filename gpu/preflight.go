@@ -148,7 +148,7 @@ func (c ComfyUI) answer(ctx context.Context, python string, args ...string) (str
 	ctx, cancel := context.WithTimeout(ctx, preflightLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python, args...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = c.Dir, proc.BaseEnv(), time.Second
+	cmd.Dir, cmd.Env, cmd.WaitDelay = c.Dir, proc.BaseEnv(), 10*time.Second
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -39,7 +39,7 @@ type Config struct {
 	// ReadIdle bounds one read of a body and WriteIdle one write of an answer. Default 30 s each.
 	ReadIdle  time.Duration
 	WriteIdle time.Duration
-	// DrainFor is how long a refused body is read off. Default 5 s.
+	// DrainFor is how long a refused body is read off. Default 15 s.
 	DrainFor time.Duration
 	// Observe is told of every answered request; nil for nobody.
 	Observe func(Observation)
@@ -114,7 +114,7 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		at    *time.Duration
 		value time.Duration
-	}{{&c.Heartbeat, 15 * time.Second}, {&c.ReadIdle, 30 * time.Second}, {&c.WriteIdle, 30 * time.Second}, {&c.DrainFor, 5 * time.Second}} {
+	}{{&c.Heartbeat, 15 * time.Second}, {&c.ReadIdle, 30 * time.Second}, {&c.WriteIdle, 30 * time.Second}, {&c.DrainFor, 15 * time.Second}} {
 		if *d.at <= 0 {
 			*d.at = d.value
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // shimWait is how long the shim may take to write the exit record and leave after its worker has ended.
-const shimWait = 5 * time.Second
+const shimWait = 30 * time.Second
 
 // Process is one worker process, started by us or adopted. Its methods may be called from several goroutines.
 type Process struct {
