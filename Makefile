@@ -26,7 +26,7 @@ generate: ## write the Go files of the templates again
 
 test: ## run all tests with the race detector
 	$(GO) vet $(TESTS)
-	$(GO) test -race -timeout 20m $(TESTS)
+	$(GO) test -race -timeout 45m $(TESTS)
 
 bench: build ## print the table of figures
 	$(GO) run ./app/bench -binary $(BIN)

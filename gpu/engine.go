@@ -175,6 +175,10 @@ type Event struct {
 	At        time.Time
 }
 
+// greets says that the engine tells a new socket which node executes. Its web server does that from memory: it is no
+// sign of life of what executes.
+func (e Event) greets() bool { return e.Kind == EventNode && e.PromptID == "" }
+
 // NodeState is one entry of a progress_state.
 type NodeState struct {
 	Node    string // as the engine numbers it, e.g. 2.0.0.1

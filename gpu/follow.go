@@ -118,7 +118,7 @@ func (x *execution) read() (look bool) {
 	events, preview, look := x.box.take()
 	changed := false
 	for _, e := range events {
-		if e.Kind != EventNode || e.PromptID != "" { // without it, the engine only greets a new socket with where it was
+		if !e.greets() {
 			x.heard, x.asleep = x.awake(), false
 		}
 		switch e.Kind {

@@ -72,7 +72,9 @@ func (t *tracker) apply(e Event) bool {
 	default:
 		return false
 	}
-	t.now.LastEventAt = &e.At
+	if !e.greets() {
+		t.now.LastEventAt = &e.At
+	}
 	t.recount()
 	return t.now != before || e.Kind == EventStart
 }

@@ -33,12 +33,12 @@ func TestTrackerFollowsANormalRun(t *testing.T) {
 		{Event{Kind: EventStart, At: at(0)}, 0, 0, "", models.PhaseExecuting},
 		{Event{Kind: EventCached, At: at(0)}, 0, 0, "", models.PhaseExecuting},
 		{Event{Kind: EventNodes, States: []NodeState{state("1", "1", "running", 0, 1)}, At: at(1)}, 0, 0, "", models.PhaseExecuting},
-		{Event{Kind: EventNode, Node: "1", At: at(1)}, 0, 0, "1", models.PhaseLoading},
+		{Event{Kind: EventNode, PromptID: "p", Node: "1", At: at(1)}, 0, 0, "1", models.PhaseLoading},
 		{Event{Kind: EventNodes, States: []NodeState{state("1", "1", "finished", 1, 1)}, At: at(3)}, 25, 1, "1", models.PhaseExecuting},
-		{Event{Kind: EventNode, Node: "2", At: at(3)}, 25, 1, "2", models.PhaseExecuting},
+		{Event{Kind: EventNode, PromptID: "p", Node: "2", At: at(3)}, 25, 1, "2", models.PhaseExecuting},
 		{Event{Kind: EventSteps, Node: "2", Value: 10, Max: 20, At: at(4)}, 37, 1, "2", models.PhaseExecuting},
 		{Event{Kind: EventNodes, States: []NodeState{state("1", "1", "finished", 1, 1), state("2", "2", "finished", 20, 20)}, At: at(5)}, 50, 2, "2", models.PhaseExecuting},
-		{Event{Kind: EventNode, Node: "3", At: at(5)}, 50, 2, "3", models.PhaseExecuting},
+		{Event{Kind: EventNode, PromptID: "p", Node: "3", At: at(5)}, 50, 2, "3", models.PhaseExecuting},
 		{Event{Kind: EventSuccess, At: at(6)}, 99, 4, "", models.PhaseExecuting},
 	}
 	for i, s := range steps {
@@ -77,10 +77,18 @@ func TestTrackerCountsExpandedNodesUnderTheirSubmittedNode(t *testing.T) {
 	require.Equal(t, 1, tr.now.NodesDone)
 }
 
+func TestAGreetingOfTheSocketIsNoNews(t *testing.T) {
+	tr := newTracker(graphNodes, nil, models.Progress{})
+	tr.apply(Event{Kind: EventNode, PromptID: "p", Node: "2", At: at(1)})
+	tr.apply(Event{Kind: EventNode, Node: "2", At: at(60)})
+	require.Equal(t, at(1), *tr.now.LastEventAt)
+	require.Equal(t, "2", tr.now.CurrentNode)
+}
+
 func TestTrackerWorksWithoutProgressState(t *testing.T) {
 	tr := newTracker(graphNodes, nil, models.Progress{})
 	for i, id := range []string{"1", "2", "3", "4"} {
-		tr.apply(Event{Kind: EventNode, Node: id, At: at(float64(i))})
+		tr.apply(Event{Kind: EventNode, PromptID: "p", Node: id, At: at(float64(i))})
 		require.Equal(t, i, tr.now.NodesDone)
 	}
 	tr.apply(Event{Kind: EventExecuted, Node: "4", At: at(5)})
