@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -95,12 +96,12 @@ func lockJob(tx *gorm.DB, tenantID, id string) (models.Job, error) {
 // record stores what steps led a job from before to after: only the columns that differ, by compare-and-set on the
 // revision, with the tenant's counters and the events.
 func (s *Store) record(tx *gorm.DB, before, after models.Job, steps ...eventRow) error {
-	res := tx.Table("jobs").Where("seq = ? AND revision = ?", before.Seq, before.Revision).
-		Updates(changes(&before, &after))
-	if res.Error != nil {
-		return res.Error
-	}
-	if res.RowsAffected != 1 {
+	set, args := changes(&before, &after)
+	changed, err := execSQL(tx, "UPDATE jobs SET "+set+" WHERE seq = ? AND revision = ?", append(args, before.Seq, before.Revision)...)
+	switch {
+	case err != nil:
+		return err
+	case changed != 1:
 		return models.ErrFenced
 	}
 	if err := moveLoad(tx, before, after); err != nil {
@@ -109,19 +110,19 @@ func (s *Store) record(tx *gorm.DB, before, after models.Job, steps ...eventRow)
 	return addEvents(tx, after, steps)
 }
 
-// changes are the columns in which two states of a job differ.
-func changes(before, after *models.Job) map[string]any {
+// changes are the columns in which two states of a job differ, as assignments.
+func changes(before, after *models.Job) (set string, args []any) {
 	ctx := context.Background()
 	old, now := reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem()
-	set := map[string]any{}
+	var names []string
 	for _, f := range jobsTable.fields {
 		a, _ := f.ValueOf(ctx, old)
 		b, _ := f.ValueOf(ctx, now)
 		if a != b {
-			set[f.DBName] = b
+			names, args = append(names, `"`+f.DBName+`" = ?`), append(args, b)
 		}
 	}
-	return set
+	return strings.Join(names, ", "), args
 }
 
 // progressed is the snapshot p for a job that stands at old: never lower, and 100 only by success.

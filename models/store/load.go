@@ -37,10 +37,11 @@ func moveLoad(tx *gorm.DB, before, after models.Job) error {
 	if q0 == q1 && c0 == c1 {
 		return nil
 	}
-	return tx.Exec(`INSERT INTO tenant_load (tenant_id, queued, claimed) VALUES (?, ?, ?)
+	_, err := execSQL(tx, `INSERT INTO tenant_load (tenant_id, queued, claimed) VALUES (?, ?, ?)
 		ON CONFLICT (tenant_id) DO UPDATE
 		SET queued = tenant_load.queued + excluded.queued, claimed = tenant_load.claimed + excluded.claimed`,
-		after.TenantID, q1-q0, c1-c0).Error
+		after.TenantID, q1-q0, c1-c0)
+	return err
 }
 
 // VerifyCounters compares every tenant's counters with its jobs and names each difference. It scans all open jobs.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"reflect"
 	"slices"
@@ -81,7 +82,7 @@ func (t *table[T]) insert(tx *gorm.DB, rows ...T) error {
 		for i := range some {
 			args = valuesOf(args, t.given, &some[i])
 		}
-		if err := tx.Exec(t.insertInto+t.values+strings.Repeat(", "+t.values, len(some)-1), args...).Error; err != nil {
+		if _, err := execSQL(tx, t.insertInto+t.values+strings.Repeat(", "+t.values, len(some)-1), args...); err != nil {
 			return err
 		}
 	}
@@ -91,17 +92,14 @@ func (t *table[T]) insert(tx *gorm.DB, rows ...T) error {
 // insertNumbered stores a new row under the next number, which it sets as the row's key.
 func (t *table[T]) insertNumbered(tx *gorm.DB, row *T) error {
 	number := t.key.ReflectValueOf(context.Background(), reflect.ValueOf(row).Elem()).Addr().Interface()
-	err := tx.Raw(t.insertInto+t.values+" RETURNING "+t.key.DBName, valuesOf(nil, t.given, row)...).Row().Scan(number)
-	if err != nil {
-		return tx.Session(&gorm.Session{}).AddError(err) // in GORM's words
-	}
-	return nil
+	return inWords(tx, queryRow(tx, t.insertInto+t.values+" RETURNING "+t.key.DBName, valuesOf(nil, t.given, row)...).Scan(number))
 }
 
 // save stores a changed row.
 func (t *table[T]) save(tx *gorm.DB, row *T) error {
 	args := valuesOf(make([]any, 0, len(t.saved)+1), t.saved, row)
-	return tx.Exec(t.update, valuesOf(args, []*schema.Field{t.key}, row)...).Error
+	_, err := execSQL(tx, t.update, valuesOf(args, []*schema.Field{t.key}, row)...)
+	return err
 }
 
 // take reads the row for which a condition holds; sql.ErrNoRows for none.
@@ -111,8 +109,29 @@ func (t *table[T]) take(tx *gorm.DB, condition string, args ...any) (row T, err 
 	for i, f := range t.fields {
 		into[i] = f.ReflectValueOf(context.Background(), v).Addr().Interface()
 	}
-	err = tx.Raw(t.selectFrom+condition, args...).Row().Scan(into...)
+	err = queryRow(tx, t.selectFrom+condition, args...).Scan(into...)
 	return row, err
+}
+
+// execSQL and queryRow hand a statement to tx's connection as it is: GORM would write it once more, argument by argument.
+func execSQL(tx *gorm.DB, statement string, args ...any) (changed int64, err error) {
+	res, err := tx.Statement.ConnPool.ExecContext(tx.Statement.Context, statement, args...)
+	if err != nil {
+		return 0, inWords(tx, err)
+	}
+	return res.RowsAffected()
+}
+
+func queryRow(tx *gorm.DB, statement string, args ...any) *sql.Row {
+	return tx.Statement.ConnPool.QueryRowContext(tx.Statement.Context, statement, args...)
+}
+
+// inWords is an error of the driver in GORM's words, such as gorm.ErrDuplicatedKey; nil for none.
+func inWords(tx *gorm.DB, err error) error {
+	if err == nil {
+		return nil
+	}
+	return tx.Session(&gorm.Session{}).AddError(err)
 }
 
 // valuesOf appends a row's values to args.

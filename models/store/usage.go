@@ -27,10 +27,11 @@ func addUsage(tx *gorm.DB, job models.Job, e ending) error {
 	if e.state == models.JobFailed || e.state == models.JobExpired {
 		failed = 1
 	}
-	return tx.Exec(`INSERT INTO usages (tenant_id, day, workflow_slug, jobs, failed, gpu_ms, output_bytes)
+	_, err := execSQL(tx, `INSERT INTO usages (tenant_id, day, workflow_slug, jobs, failed, gpu_ms, output_bytes)
 		VALUES (?, ?, ?, 1, ?, ?, ?)
 		ON CONFLICT (tenant_id, day, workflow_slug) DO UPDATE
 		SET jobs = usages.jobs + 1, failed = usages.failed + excluded.failed,
 		    gpu_ms = usages.gpu_ms + excluded.gpu_ms, output_bytes = usages.output_bytes + excluded.output_bytes`,
-		job.TenantID, e.at.Format(time.DateOnly), job.WorkflowSlug, failed, job.Metrics.GPUMS, e.outputBytes).Error
+		job.TenantID, e.at.Format(time.DateOnly), job.WorkflowSlug, failed, job.Metrics.GPUMS, e.outputBytes)
+	return err
 }
