@@ -4,7 +4,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_CFLAGS=-Wno-deprecated-declarations go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /comfyfleet ./app
+RUN CGO_CFLAGS="-Wno-deprecated-declarations -DHAVE_FDATASYNC=1" go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /comfyfleet ./app
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \

@@ -1,5 +1,6 @@
 # comfyfleet: `make help` lists what there is. Go and a C compiler are all that `demo` and `test` need.
-export CGO_CFLAGS := -Wno-deprecated-declarations
+# fdatasync: without it SQLite syncs the times of its files with every commit.
+export CGO_CFLAGS := -Wno-deprecated-declarations -DHAVE_FDATASYNC=1
 GO      ?= go
 BIN     := bin/comfyfleet
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
