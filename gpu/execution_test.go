@@ -239,6 +239,18 @@ func TestTheTimeThatTheHostSleptIsNoSilenceOfTheEngine(t *testing.T) {
 	})
 }
 
+func TestAPromptThatNobodyClaimsIsClearedAlthoughItsStartWasNotHeard(t *testing.T) {
+	inRig(t, nil, func(r *rig) {
+		r.engine.with(func(e *fakeEngine) { e.running = "nobody's" })
+		f := r.execute(Task{AttemptID: "a"})
+		r.pass(time.Minute)
+		require.Contains(t, r.engine.calls(), "interrupt nobody's")
+		require.Equal(t, []string{"staged", "started"}, f.seen())
+		r.engine.finish(success)
+		require.Empty(t, r.outcome(f, 0).Cause)
+	})
+}
+
 func TestAStuckQueueIsAZombie(t *testing.T) {
 	inRig(t, nil, func(r *rig) {
 		f := r.execute(Task{AttemptID: "a"})

@@ -289,6 +289,7 @@ func (x *execution) pending(q Queue) *Outcome {
 	if x.ending == "" {
 		if len(q.Running) > 0 || len(q.Pending) == 0 || q.Pending[0].PromptID != x.task.AttemptID {
 			x.stuck = time.Time{}
+			x.s.blocked(q)
 			return nil
 		}
 		if x.stuck.IsZero() {

@@ -218,11 +218,31 @@ func (s *session) sink(e Event) {
 	}
 	if x := s.owner(e); x != nil {
 		x.box.put(e)
-	} else if e.Kind == EventStart && e.PromptID != "" && s.local {
-		s.lone[e.PromptID] = true
-		select {
-		case s.unclaimed <- struct{}{}:
-		default:
+	} else if e.Kind == EventStart && e.PromptID != "" {
+		s.unowns(e.PromptID)
+	}
+}
+
+// unowns has a prompt cleared away that nobody claims. s.mu is held.
+func (s *session) unowns(id string) {
+	if !s.local {
+		return // it may be somebody else's
+	}
+	s.lone[id] = true
+	select {
+	case s.unclaimed <- struct{}{}:
+	default:
+	}
+}
+
+// blocked looks at what runs before a prompt of ours: one that nobody claims would hold it up for as long as it takes,
+// and that it began may not have been heard.
+func (s *session) blocked(q Queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, item := range q.Running {
+		if s.runs[item.PromptID] == nil {
+			s.unowns(item.PromptID)
 		}
 	}
 }
