@@ -186,15 +186,21 @@ func TestAnOutputThatTheDiskRefusesIsStoredAgainOrFailsItsJob(t *testing.T) {
 	require.Empty(t, s.removed, "who could not keep it has removed it")
 }
 
-func TestTheEndWaitsForTheDiskNoLongerThanItIsTold(t *testing.T) {
-	s := &shelf{}
-	e := s.early(t)
-	release := make(chan struct{})
+// slowDisk makes syncs of e wait until release is closed.
+func slowDisk(e *earlyOutputs) (release chan struct{}) {
+	release = make(chan struct{})
 	store := e.store
 	e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
 		out, _, err := store(ctx, n)
 		return out, func() error { <-release; return nil }, err
 	}
+	return release
+}
+
+func TestTheEndWaitsForTheDiskNoLongerThanItIsTold(t *testing.T) {
+	s := &shelf{}
+	e := s.early(t)
+	release := slowDisk(e)
 	out, err := e.take(t.Context(), made("a", "output"))
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -239,12 +245,7 @@ func TestOnlySoManyOutputsAreOnTheirWayToTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{}
 		e := s.early(t)
-		release := make(chan struct{})
-		store := e.store
-		e.store = func(ctx context.Context, n gpu.NodeOutput) (models.Output, func() error, error) {
-			out, _, err := store(ctx, n)
-			return out, func() error { <-release; return nil }, err
-		}
+		release := slowDisk(e)
 		var way []*earlyOutput
 		take := func(name string) {
 			out, err := e.take(t.Context(), made(name, "output"))
